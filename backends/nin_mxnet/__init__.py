@@ -1,0 +1,1 @@
+"""MXNet Gluon adapter of nin_multi: `backend` starts it, `layers` compiles the spec, `network` runs and trains it."""

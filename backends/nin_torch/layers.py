@@ -1,0 +1,81 @@
+"""From a layer of the spec to a layer of PyTorch, every default spelled out; not how the net is run."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from nin_multi.backend import unsupported
+from nin_multi.spec import (
+    Architecture,
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Linear,
+    MaxPool2d,
+    NinBlock,
+    ReLU,
+    TracedLayer,
+)
+
+
+def compile_architecture(architecture: Architecture) -> nn.Sequential:
+    """The net as PyTorch people write it: nested `nn.Sequential`, children called as in the spec."""
+    return _sequential(architecture.trace())
+
+
+def _sequential(layers: tuple[TracedLayer, ...]) -> nn.Sequential:
+    return nn.Sequential(OrderedDict((traced.child_name, compile_layer(traced)) for traced in layers))
+
+
+def compile_layer(traced: TracedLayer) -> nn.Module:
+    """One layer. Raises UnsupportedLayer for a type that has no form here."""
+    layer = traced.layer
+    match layer:
+        case Conv2d():
+            return nn.Conv2d(
+                traced.input[1],
+                layer.out_channels,
+                layer.kernel_size,
+                stride=layer.stride,
+                padding=layer.padding,
+                dilation=1,
+                groups=1,
+                bias=layer.bias,
+                padding_mode="zeros",
+            )
+        case ReLU():
+            return nn.ReLU(inplace=False)
+        case MaxPool2d():
+            return nn.MaxPool2d(
+                layer.kernel_size,
+                stride=layer.stride,
+                padding=layer.padding,
+                dilation=1,
+                return_indices=False,
+                ceil_mode=layer.ceil_mode,
+            )
+        case AvgPool2d():
+            return nn.AvgPool2d(
+                layer.kernel_size,
+                stride=layer.stride,
+                padding=layer.padding,
+                ceil_mode=layer.ceil_mode,
+                count_include_pad=True,
+                divisor_override=None,
+            )
+        case Dropout():
+            return nn.Dropout(p=layer.rate, inplace=False)
+        case GlobalAvgPool2d():
+            return nn.AdaptiveAvgPool2d((1, 1))
+        case Flatten():
+            return nn.Flatten(start_dim=1, end_dim=-1)
+        case Linear():
+            return nn.Linear(traced.input[1], layer.out_features, bias=layer.bias)
+        case NinBlock():
+            return _sequential(traced.inner)
+        case _:
+            raise unsupported("torch", traced)

@@ -1,0 +1,103 @@
+"""A compiled PyTorch net at work: activations, loss, gradients, SGD; NumPy arrays at the border."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  (its usual name)
+
+from nin_multi.backend import Images, Labels, Masks, Params, StepResult
+from nin_multi.spec import Architecture
+from nin_torch.layers import compile_architecture
+
+
+class TorchNetwork:
+    """A net on one device. "bf16": autocast over fp32 parameters, channels last."""
+
+    def __init__(self, architecture: Architecture, params: Params, device: str, precision: str) -> None:
+        self.architecture = architecture
+        self._device = torch.device(device)
+        self._bf16 = precision == "bf16"
+        # fp32 means fp32: no TF32 products on a GPU, and the same result every time.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+        net: Any = compile_architecture(architecture)
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                parameter.copy_(torch.from_numpy(np.array(params[name], np.float32)))
+        layout = torch.channels_last if self._bf16 else torch.contiguous_format
+        self.module: Any = net.to(device=self._device, memory_format=layout)
+        self._optimizer = torch.optim.SGD(
+            self.module.parameters(), lr=0.0, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False
+        )
+
+    def activations(self, x: Images) -> Iterator[tuple[str, NDArray[Any]]]:
+        self.module.eval()
+        value = self._tensor(x)
+        for name, layer in self.module.named_children():
+            is_block = isinstance(layer, nn.Sequential)
+            for part_name, part in layer.named_children() if is_block else ():
+                value = self._evaluate(part, value)
+                yield f"{name}.{part_name}", _array(value)
+            value = value if is_block else self._evaluate(layer, value)
+            yield name, _array(value)
+
+    def logits(self, x: Images) -> NDArray[Any]:
+        self.module.eval()
+        return _array(self._evaluate(self.module, self._tensor(x)))
+
+    def loss_and_gradients(self, x: Images, y: Labels, masks: Masks) -> tuple[float, Params]:
+        loss, _ = self._differentiate(x, y, masks)
+        return float(loss), {name: _array(p.grad) for name, p in self.module.named_parameters()}
+
+    def train_step(self, x: Images, y: Labels, masks: Masks, lr: float) -> StepResult:
+        loss, logits = self._differentiate(x, y, masks)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._optimizer.step()
+        correct = int((logits.argmax(1).cpu().numpy() == y).sum())
+        return StepResult(float(loss) * len(y), correct, len(y))
+
+    def params(self) -> Params:
+        return {name: _array(p) for name, p in self.module.named_parameters()}
+
+    def _differentiate(self, x: Images, y: Labels, masks: Masks) -> tuple[Tensor, Tensor]:
+        self.module.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            logits = self._forward(self._tensor(x), masks)
+        labels = torch.from_numpy(y).to(self._device, torch.int64)
+        loss = F.cross_entropy(logits.float(), labels, reduction="mean", label_smoothing=0.0)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), logits.detach()
+
+    def _forward(self, x: Tensor, masks: Masks) -> Tensor:
+        """Training mode, with the harness's dropout masks in place of the framework's own draw."""
+        for name, layer in self.module.named_children():
+            x = x * self._tensor(masks[name]) if isinstance(layer, nn.Dropout) else layer(x)
+        return x
+
+    def _evaluate(self, layer: nn.Module, x: Tensor) -> Tensor:
+        with torch.inference_mode(), self._autocast():
+            result: Tensor = layer(x)
+        return result
+
+    def _tensor(self, array: NDArray[np.float32]) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+        return tensor.to(memory_format=torch.channels_last) if self._bf16 and tensor.dim() == 4 else tensor
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16)
+
+
+def _array(tensor: Tensor | None) -> NDArray[np.float32]:
+    """A copy in NumPy, (N, C, H, W) whatever the tensor's layout in memory."""
+    assert tensor is not None, "a parameter that takes no part in the loss"
+    copy: NDArray[np.float32] = tensor.detach().to("cpu", torch.float32).contiguous().numpy().copy()
+    return copy

@@ -1,0 +1,183 @@
+"""Reading and writing architecture files (YAML), with errors that name the place; not what a layer means.
+
+A file is composed into nodes first and built into plain values second: the nodes know line and column, and no
+object of any other kind can come out of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from nin_multi import zoo
+from nin_multi.errors import SpecError
+from nin_multi.spec import LAYER_TYPES, Architecture
+
+Location = tuple[int | str, ...]
+SUFFIXES = (".yaml", ".yml")
+LARGEST_FILE = 1_000_000  # bytes; the largest architecture of the zoo has 2,000
+
+
+def load_architecture(name: str) -> Architecture:
+    """An architecture of the zoo by its name, or from a file by its path.
+
+    Raises SpecError: no such name or file, or one that does not hold a valid architecture.
+    """
+    if name in zoo.names():
+        return read_architecture(zoo.path(name))
+    path = Path(name)
+    if path.suffix in SUFFIXES or path.exists():
+        return read_architecture(path)
+    near = difflib.get_close_matches(name, zoo.names(), 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise SpecError(
+        f"no architecture is called {name!r}.{hint}\nExpected one of {', '.join(zoo.names())}, or a .yaml file."
+    )
+
+
+def read_architecture(path: Path) -> Architecture:
+    """The architecture in a file. Raises SpecError with path, line and column."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise SpecError(f"{path}: expected an architecture file of at most {LARGEST_FILE:,} bytes, got {size:,}")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such architecture file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read as a text file ({_reason(error)})") from None
+    return parse_architecture(text, str(path))
+
+
+def parse_architecture(text: str, source: str = "<text>") -> Architecture:
+    """The architecture written in `text`; `source` stands in front of the place in error messages."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None:
+            raise SpecError(f"{source}: the file is empty; expected name, input and layers")
+        _refuse_repeated_keys(root, source)
+        data = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise SpecError(f"{source}{place}: not YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise SpecError(f"{source}: not YAML: {str(error).splitlines()[0]}") from None
+    try:
+        return Architecture.model_validate(data)
+    except ValidationError as error:
+        raise _first_error(error, data, root, source) from None
+    except SpecError as error:
+        location: Location = () if error.layer_index is None else ("layers", error.layer_index)
+        raise SpecError(f"{_place(root, location, source)}: {error}", layer_index=error.layer_index) from None
+
+
+def format_architecture(architecture: Architecture) -> str:
+    """YAML text from which `parse_architecture` gives an equal architecture."""
+    lines = [f"name: {architecture.name}", f"input: {_flow(list(architecture.input))}", "layers:"]
+    for layer in architecture.layers:
+        fields = layer.model_dump(mode="json", exclude_defaults=True)
+        fields = {"type": layer.type, "name": layer.name, **fields}
+        lines.append(f"  - {_flow(fields)}")
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    return str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)).strip()
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8"
+
+
+def _refuse_repeated_keys(node: yaml.Node, source: str) -> None:
+    """YAML lets the last of two equal keys win without a word; here that is a mistake."""
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        if isinstance(current, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in current.value:
+                if key.value in seen:
+                    raise SpecError(f"{source}:{_mark(key)}: the key {key.value!r} stands there twice")
+                seen.add(str(key.value))
+                pending.append(value)
+        elif isinstance(current, yaml.SequenceNode):
+            pending.extend(current.value)
+
+
+def _mark(node: yaml.Node) -> str:
+    return f"{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+
+def _place(root: yaml.Node, location: Sequence[int | str], source: str) -> str:
+    """source:line:column of the innermost part of `location` that the file has."""
+    node = root
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == part]
+            if not found:
+                continue  # a union's tag in pydantic's location, or a key that is missing
+            key, node = found[0]
+            if part == location[-1] and isinstance(part, str):
+                return f"{source}:{_mark(key)}"
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+    return f"{source}:{_mark(node)}"
+
+
+def _first_error(error: ValidationError, data: Any, root: yaml.Node, source: str) -> SpecError:
+    """The first of pydantic's findings, in one or two lines of our own."""
+    # An unknown key explains the missing one beside it, not the other way round.
+    finding = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    location: Location = finding["loc"]
+    where = _place(root, location, source)
+    layer = _layer_at(data, location)
+    kind = layer.get("type") if layer else None
+    kind = kind if kind is None or isinstance(kind, str) else repr(kind)
+    owner = f"layer {kind!r}" if kind else "the architecture"
+    known = list(LAYER_TYPES[kind].model_fields) if kind in LAYER_TYPES else list(Architecture.model_fields)
+    key, got = str(location[-1]) if location else "", finding["input"]
+    match finding["type"]:
+        case "extra_forbidden":
+            text = f"unknown key {key!r} in {owner}.{_nearest(key, known)}\nExpected: {', '.join(known)}."
+        case "missing":
+            text = f"{owner} needs {key!r}."
+        case "union_tag_invalid" | "union_tag_not_found":
+            word = str(kind or "")
+            got_type = f"unknown layer type {word!r}." if kind else "a layer needs 'type'."
+            text = f"{got_type}{_nearest(word, list(LAYER_TYPES))}\nExpected: {', '.join(LAYER_TYPES)}."
+        case "model_type" | "model_attributes_type":
+            text = f"expected {'a layer {type: ...}' if location else 'name, input and layers'}, got {_short(got)}."
+        case "value_error":
+            text = f"{owner}: {finding['msg'].removeprefix('Value error, ')}."
+        case "tuple_type":
+            wanted = "an int or [height, width]" if key in ("kernel_size", "stride", "padding") else "a list"
+            text = f"{owner}: {key}: expected {wanted}, got {_short(got)}."
+        case _:
+            field = next((str(part) for part in reversed(location) if part in known), "")
+            reason = finding["msg"].removeprefix("Input ").replace("Tuple", "the list")
+            text = f"{owner}: {field + ': ' if field else ''}{reason}, got {_short(got)}."
+    return SpecError(f"{where}: {text}", layer_index=next((p for p in location if isinstance(p, int)), None))
+
+
+def _layer_at(data: Any, location: Location) -> Mapping[str, Any] | None:
+    if len(location) < 2 or location[0] != "layers" or not isinstance(location[1], int):
+        return None
+    entry = data["layers"][location[1]]
+    return entry if isinstance(entry, Mapping) else None
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,149 @@
+"""The `Backend` and `Network` protocols and what adapters share; it names no framework and imports none.
+
+NumPy stands at the border: arrays go in and come out, x is (N, C, H, W) float32 in [0, 1], y is (N,) int.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer
+from nin_multi.spec import Architecture, TracedLayer
+
+Params = Mapping[str, NDArray[np.float32]]  # "block1.conv.weight": (out, in, kh, kw); ".bias": (out,)
+Images = NDArray[np.float32]  # (N, C, H, W)
+Labels = NDArray[np.int32]  # (N,)
+Masks = Mapping[str, NDArray[np.float32]]  # dropout layer's name -> (N, ...), 0 or 1 / (1 - rate)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Sums over one batch, before the parameters moved: loss, correctly classified images, images."""
+
+    loss: float
+    correct: int
+    count: int
+
+
+class Network(Protocol):
+    """A net of one framework, on one device, with its parameters."""
+
+    module: Any  # the framework's own net, for notebooks
+
+    def activations(self, x: Images) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Output of every layer in evaluation mode, keyed by the names of `Architecture.walk`."""
+
+    def logits(self, x: Images) -> NDArray[Any]:
+        """(N, classes), in evaluation mode."""
+
+    def loss_and_gradients(self, x: Images, y: Labels, masks: Masks) -> tuple[float, Params]:
+        """Mean cross-entropy over the batch in training mode, and its gradient for every parameter."""
+
+    def train_step(self, x: Images, y: Labels, masks: Masks, lr: float) -> StepResult:
+        """One step of plain SGD on the mean cross-entropy: p <- p - lr * gradient."""
+
+    def params(self) -> Params:
+        """Copies of the parameters, named and shaped as `Architecture.parameter_shapes`."""
+
+
+class Backend(Protocol):
+    """One framework. Asking for `name`, `precisions` or `environment()` must not import it."""
+
+    @property
+    def name(self) -> str:
+        """The registry's key."""
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What `build` takes, the default first."""
+
+    def version(self) -> str:
+        """The framework's version. Raises BackendUnavailable where it cannot be imported."""
+
+    def devices(self) -> tuple[str, ...]:
+        """Devices usable now, best first, such as ("cuda:0", "cpu")."""
+
+    def environment(self) -> Mapping[str, str]:
+        """Variables that a fast and correct process must start with."""
+
+    def build(self, architecture: Architecture, params: Params, *, device: str, precision: str) -> Network:
+        """The framework's net for an architecture. Raises UnsupportedLayer, BackendUnavailable."""
+
+
+def cores() -> int:
+    """Processors this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def allocator_environment() -> dict[str, str]:
+    """Keep large blocks in the process: glibc otherwise returns each one, and every step faults them in anew."""
+    gigabytes = str(2**32)
+    return {
+        "MALLOC_MMAP_THRESHOLD_": gigabytes,
+        "MALLOC_TRIM_THRESHOLD_": gigabytes,
+        "MALLOC_TOP_PAD_": str(64 * 2**20),
+    }
+
+
+def import_framework(module: str, *, extra: str) -> ModuleType:
+    """Import a framework by name. Raises BackendUnavailable, saying whether it is missing or broken."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name == module.partition(".")[0]:
+            remedy = f"Install it: pip install -c constraints.txt 'nin-multi[{extra}]'"
+            raise BackendUnavailable(f"{extra}: the package {module!r} is not installed.\n{remedy}") from None
+        raise _broken(module, extra, error) from error
+    except Exception as error:  # a broken framework raises anything: AttributeError, OSError, RuntimeError
+        raise _broken(module, extra, error) from error
+
+
+def _broken(module: str, extra: str, error: Exception) -> BackendUnavailable:
+    reason = (str(error).strip().splitlines() or [""])[0]
+    return BackendUnavailable(
+        f"{extra}: the package {module!r} is installed but breaks on import ({type(error).__name__}: {reason}).\n"
+        "Compare your versions with constraints.txt."
+    )
+
+
+def check_request(backend: Backend, device: str, precision: str) -> None:
+    """Raises BackendUnavailable unless the backend offers this device and precision here."""
+    if precision not in backend.precisions:
+        offered = ", ".join(backend.precisions)
+        raise BackendUnavailable(f"{backend.name}: no precision {precision!r} here; it offers {offered}")
+    if device not in backend.devices():
+        usable = ", ".join(backend.devices())
+        raise BackendUnavailable(f"{backend.name}: device {device!r} is not here; usable now: {usable}")
+
+
+def check_params(architecture: Architecture, params: Params) -> None:
+    """Raises CheckpointError unless the parameters have the architecture's names and shapes."""
+    expected = architecture.parameter_shapes()
+    missing, unexpected = [n for n in expected if n not in params], [n for n in params if n not in expected]
+    misshapen = [
+        f"{n} {tuple(params[n].shape)} for {shape}"
+        for n, shape in expected.items()
+        if n in params and tuple(params[n].shape) != shape
+    ]
+    found = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+    problems = "; ".join(f"{what}: {_first_few(names)}" for what, names in found if names)
+    if problems:
+        raise CheckpointError(f"parameters do not belong to architecture {architecture.name!r}: {problems}")
+
+
+def _first_few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def unsupported(backend: str, traced: TracedLayer) -> UnsupportedLayer:
+    """The error for a layer type that an adapter has no form of."""
+    return UnsupportedLayer(f"{backend}: no form of layer {traced.name!r} ({traced.layer.type})")

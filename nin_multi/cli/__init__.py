@@ -1,0 +1,65 @@
+"""The command line: one module per command; what a command does is defined elsewhere.
+
+Nothing heavy is imported here or at the top of a command's module: `--help` has to answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from nin_multi.cli import backends, compare, evaluate, shapes, summary, train
+
+app = typer.Typer(
+    name="nin_multi",
+    help="One Network in Network, compiled into PyTorch, MindSpore and MXNet Gluon: is it really the same network?",
+    epilog="Every command takes --json, and --debug for a traceback. "
+    "Exit status: 0 done and agreed, 1 the thing checked does not hold, 2 bad input, "
+    "3 a named backend or device cannot start, 130/143 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("backends")(backends.backends)
+app.command("shapes")(shapes.shapes)
+app.command("summary")(summary.summary)
+app.command("train")(train.train)
+app.command("compare")(compare.compare)
+app.command("evaluate")(evaluate.evaluate)
+
+
+def main() -> None:
+    """Run a command; every expected error becomes one or two lines and an exit status."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        status = app(arguments, prog_name="nin_multi", standalone_mode=False)
+    except KeyboardInterrupt:
+        status = _failed("interrupted", 130, "Interrupted")
+    except Exception as error:
+        if debug or not (expected := _expected(error)):
+            raise
+        status = _failed(*expected, type(error).__name__)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _expected(error: Exception) -> tuple[str, int] | None:
+    """Message and exit status of an error that a user can bring about; None for one of our own making."""
+    from nin_multi.errors import NinMultiError
+
+    if isinstance(error, NinMultiError):
+        return str(error), error.exit_status
+    if hasattr(error, "format_message"):  # the command line's own errors: an unknown option, a missing value
+        return f"{error.format_message()}\nSee nin_multi --help.", 2
+    return None
+
+
+def _failed(message: str, status: int, kind: str) -> int:
+    from nin_multi.cli.common import note, print_json
+
+    note(f"error: {message}")
+    if "--json" in sys.argv:
+        print_json({"error": {"type": kind, "message": message, "exit_status": status}})
+    return status

@@ -1,0 +1,94 @@
+"""What the commands share: options, choosing backends, printing; each command says for itself what it does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nin_multi.backend import Backend
+    from nin_multi.spec import Architecture
+
+ArchOption = Annotated[
+    str, typer.Option("--arch", metavar="NAME|FILE", help="An architecture of the zoo, or a .yaml file.")
+]
+InputOption = Annotated[
+    str | None,
+    typer.Option("--input", metavar="CxHxW", help="Another input size, such as 1x161x193."),
+]
+BackendsOption = Annotated[
+    str | None,
+    typer.Option("--backend", metavar="A,B,...", help="Backends by name; all that can start where none is named."),
+]
+DatasetOption = Annotated[str, typer.Option("--dataset", metavar="NAME", help="auto, fashion-mnist or synthetic.")]
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder of the data set's four files.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+
+
+def print_json(value: Any) -> None:
+    """The one JSON object of a command."""
+    print(json.dumps(value, allow_nan=False), flush=True)
+
+
+def note(text: str) -> None:
+    """A line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def console() -> Console:
+    """For tables on stdout; as wide as they need where stdout is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def split_names(text: str) -> list[str]:
+    """Names between commas, each once. Raises UsageError where there is none."""
+    from nin_multi.errors import UsageError
+
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UsageError("--backend: expected one or more names, such as torch,numpy")
+    return names
+
+
+def named_backends(text: str) -> list[str]:
+    """The backends somebody named. Raises BackendNotFound before any of them is started."""
+    from nin_multi import registry
+
+    names = split_names(text)
+    for name in names:
+        registry.load(name)
+    return names
+
+
+def one_backend(name: str) -> Backend:
+    """A named backend, in its environment: this call may start the process anew."""
+    from nin_multi import launcher, registry
+
+    backend = registry.load(name)
+    launcher.ensure_environment(name)
+    return backend
+
+
+def load_architecture(name: str, size: str | None) -> Architecture:
+    """An architecture, for another input where one is given. Raises SpecError, UsageError."""
+    from nin_multi import architecture_file
+    from nin_multi.errors import UsageError
+
+    architecture = architecture_file.load_architecture(name)
+    if size is None:
+        return architecture
+    parts = size.lower().replace(",", "x").split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and 0 < int(part) < 100_000 for part in parts):
+        raise UsageError(f"--input: expected three sizes such as 1x161x193 (channels, height, width), got {size!r}")
+    channels, height, width = map(int, parts)
+    return architecture.with_input((channels, height, width))

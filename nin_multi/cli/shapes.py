@@ -1,0 +1,114 @@
+"""`shapes`: the layer-by-layer table, as the spec expects it and as each framework's net shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nin_multi.cli.common import (
+    ArchOption,
+    BackendsOption,
+    InputOption,
+    JsonOption,
+    console,
+    load_architecture,
+    named_backends,
+    note,
+    one_backend,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from nin_multi.spec import Architecture
+
+ExpandOption = Annotated[bool, typer.Option("--expand", help="Open the blocks.")]
+Observed = dict[str, list[int]]
+
+
+def shapes(
+    arch: ArchOption = "nin",
+    backend: BackendsOption = None,
+    input: InputOption = None,
+    expand: ExpandOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Layer-by-layer shapes, expected and observed per backend."""
+    architecture = load_architecture(arch, input)
+    arguments = ["shapes", "--arch", arch, *(("--input", input) if input else ())]
+    observed = _observe(architecture, arguments, backend)
+    table = _table(architecture, observed, expand)
+    if json:
+        print_json(table)
+    else:
+        _print_table(table, list(observed))
+    return 0 if table["agree"] else 1
+
+
+def _observe(architecture: Architecture, arguments: list[str], backend: str | None) -> dict[str, Observed]:
+    """Backend -> layer -> shape. One backend runs in this process, several in one of their own each."""
+    from nin_multi import checks, launcher, registry
+
+    names = named_backends(backend) if backend is not None else list(registry.available())
+    if backend is not None and len(names) == 1:
+        loaded = one_backend(names[0])
+        found = checks.observed_shapes(loaded, architecture, device=loaded.devices()[0])
+        return {names[0]: {name: list(shape) for name, shape in found.items()}}
+    observed: dict[str, Observed] = {}
+    for result in launcher.ask_each(names, [*arguments, "--expand"]):
+        if failure := _failure(result, named=backend is not None):
+            note(failure)
+            continue
+        rows = (result.answer or {})["layers"]
+        observed[result.backend] = {row["name"]: row["observed"][result.backend] for row in rows}
+    return observed
+
+
+def _failure(result: Any, *, named: bool) -> str:
+    """Why a backend gives no shapes, where it was only discovered. Raises its error where it was named."""
+    from nin_multi.errors import raise_again
+
+    if result.answer is not None and "layers" in result.answer:
+        return ""
+    if named:
+        raise_again(result.answer, result.failure())
+    return f"left out: {result.failure()}"
+
+
+def _table(architecture: Architecture, observed: dict[str, Observed], expand: bool) -> dict[str, Any]:
+    """The command's JSON. Layers inside blocks are compared even where they are not shown."""
+    rows: list[dict[str, Any]] = [
+        {
+            "name": row.name,
+            "type": row.layer.type,
+            "expected": list(row.output),
+            "observed": {name: found.get(row.name) for name, found in observed.items()},
+        }
+        for row in architecture.walk()
+    ]
+    agree = all(shape == row["expected"] for row in rows for shape in row["observed"].values())
+    shown = [row for row in rows if expand or "." not in str(row["name"]) or not _agrees(row)]
+    return {"arch": architecture.name, "input": [1, *architecture.input], "layers": shown, "agree": agree}
+
+
+def _agrees(row: dict[str, Any]) -> bool:
+    return all(shape == row["expected"] for shape in row["observed"].values())
+
+
+def _print_table(table: dict[str, Any], names: list[str]) -> None:
+    from rich.table import Table
+
+    grid = Table("layer", "type", "expected", *names, title=f"{table['arch']}, input {_show(table['input'])}")
+    for row in table["layers"]:
+        cells = [
+            "same" if row["observed"][n] == row["expected"] else f"[red]{_show(row['observed'][n])}[/]" for n in names
+        ]
+        grid.add_row(row["name"], row["type"], _show(row["expected"]), *cells)
+    console().print(grid)
+    if names:
+        verdict = "All layers agree" if table["agree"] else "The shapes DISAGREE"
+        console().print(f"{verdict}: spec, {', '.join(names)}.")
+
+
+def _show(shape: list[int] | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape))

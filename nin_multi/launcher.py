@@ -1,0 +1,106 @@
+"""Starts processes in the environment their backend asks for; not what runs in them.
+
+OpenMP, malloc and oneDNN read their variables when they are loaded, so a process that has begun without them
+re-executes Python once. What the user has set stays as it is.
+
+    python -m nin_multi.launcher torch -m pytest tests/conformance
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nin_multi import registry
+from nin_multi.errors import UsageError
+
+MARK = "NIN_MULTI_ENVIRONMENT"  # names the backend whose environment this process already has
+
+
+def environment_for(backend: str) -> dict[str, str]:
+    """The environment for a process of that backend: ours, plus what the backend asks for and nobody has set."""
+    inherited = dict(os.environ)
+    if MARK in inherited:
+        # Variables that a launcher set for another backend are nobody's wish.
+        other = inherited.pop(MARK)
+        for name in registry.load(other).environment() if other else ():
+            inherited.pop(name, None)
+    return {**registry.load(backend).environment(), **inherited, MARK: backend}
+
+
+def ensure_environment(backend: str) -> None:
+    """Re-execute this Python command in the backend's environment, unless it runs in it already."""
+    if os.environ.get(MARK) == backend:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment_for(backend))
+
+
+@dataclass(frozen=True)
+class ChildResult:
+    """How a child ended: its exit status (negative: a signal), the JSON object it printed, or None."""
+
+    backend: str
+    exit_status: int
+    answer: dict[str, Any] | None
+
+    def failure(self) -> str:
+        """One or two lines on why there is no answer; empty where there is one."""
+        if self.exit_status < 0:
+            name = signal.Signals(-self.exit_status).name
+            return f"{self.backend}: its process was ended by {name}"
+        if self.answer is None:
+            return f"{self.backend}: its process ended with status {self.exit_status} and no answer"
+        return str(self.answer.get("error", {}).get("message", ""))
+
+
+class Child:
+    """One `nin_multi` command in a process of its own, with `--json`; its messages go to our stderr, or nowhere."""
+
+    def __init__(self, backend: str, arguments: Sequence[str], *, quiet: bool = True) -> None:
+        self.backend = backend
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "nin_multi", *arguments, "--json"],
+            env=environment_for(backend),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
+            text=True,
+        )
+
+    def result(self) -> ChildResult:
+        """Wait for the end. A KeyboardInterrupt reaches the child too, which is given time to end well."""
+        try:
+            output, _ = self._process.communicate()
+        except KeyboardInterrupt:
+            self._process.wait()
+            raise
+        try:
+            answer = json.loads(output)
+        except ValueError:
+            answer = None
+        return ChildResult(self.backend, self._process.returncode, answer if isinstance(answer, dict) else None)
+
+
+def ask_each(backends: Sequence[str], arguments: Sequence[str]) -> Iterator[ChildResult]:
+    """The same command for each backend, one process each, one after another: they would share the same cores."""
+    for backend in backends:
+        yield Child(backend, [*arguments, "--backend", backend]).result()
+
+
+def main() -> None:
+    """`python -m nin_multi.launcher BACKEND PYTHON-ARGUMENTS...`: run Python in a backend's environment."""
+    if len(sys.argv) < 3:
+        raise UsageError("usage: python -m nin_multi.launcher BACKEND PYTHON-ARGUMENTS...")
+    os.execve(sys.executable, [sys.executable, *sys.argv[2:]], environment_for(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

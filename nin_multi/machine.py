@@ -1,0 +1,76 @@
+"""What a result was measured on: processor, memory, versions; it names no person and no host."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from nin_multi.backend import cores
+
+# The instruction sets that decide how fast a convolution can be.
+_TELLING = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
+
+
+def describe() -> dict[str, object]:
+    """Processor, its telling instruction sets, cores we may use, memory in bytes, system."""
+    model, flags = _processor()
+    return {
+        "processor": model,
+        "instruction_sets": [name for name in _TELLING if name in flags],
+        "cores": cores(),
+        "memory_bytes": _memory_bytes(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def versions(backend: str, framework_version: str) -> dict[str, str]:
+    """Versions of everything that can change a result."""
+    found = {"python": platform.python_version(), "nin_multi": own_version(), backend: framework_version}
+    for package in ("numpy", "safetensors"):
+        found.setdefault(package, version(package))
+    return found
+
+
+def own_version() -> str:
+    """This project's version, "0+unknown" where it is not installed."""
+    try:
+        return version("nin-multi")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def chosen_environment(names: Mapping[str, str]) -> dict[str, str]:
+    """The variables a backend asks for, as they really are in this process."""
+    return {name: os.environ.get(name, "") for name in names}
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has held resident."""
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _processor() -> tuple[str, frozenset[str]]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), frozenset()
+    fields: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    flags = fields.get("flags") or fields.get("Features") or ""
+    return fields.get("model name", platform.machine()), frozenset(flags.split())
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0

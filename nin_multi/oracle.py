@@ -1,0 +1,244 @@
+"""The specification in float64 NumPy, forward and backward: the arbiter, and the backend `numpy`; not made for speed.
+
+Every layer is written as its definition reads, one image at a time where memory asks for it, and shares no code
+with any framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.lib import stride_tricks
+from numpy.typing import NDArray
+
+from nin_multi.backend import (
+    Images,
+    Labels,
+    Masks,
+    Params,
+    StepResult,
+    check_params,
+    check_request,
+    unsupported,
+)
+from nin_multi.spec import (
+    Architecture,
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Linear,
+    MaxPool2d,
+    NinBlock,
+    Pool2d,
+    ReLU,
+    TracedLayer,
+)
+
+Array = NDArray[np.float64]
+# Its type stubs differ between NumPy versions, and some know no tuple of axes.
+sliding_window_view: Any = stride_tricks.sliding_window_view
+Gradients = dict[str, Array]
+# Gradient of the loss by a layer's output -> gradient by its input; parameter gradients go into the dictionary.
+Backward = Callable[[Array, Gradients], Array]
+
+
+def apply_layer(traced: TracedLayer, x: Array, params: Mapping[str, Array], masks: Masks) -> tuple[Array, Backward]:
+    """Output of one layer, and the function that leads gradients back through it."""
+    layer, name = traced.layer, traced.name
+    match layer:
+        case Conv2d():
+            return _conv2d(layer, name, x, params)
+        case Linear():
+            return _linear(name, x, params)
+        case ReLU():
+            return np.maximum(x, 0.0), lambda g, _: g * (x > 0.0)
+        case MaxPool2d():
+            return _max_pool2d(layer, x)
+        case AvgPool2d():
+            return _avg_pool2d(layer, x)
+        case Dropout():
+            mask = masks.get(name)
+            return (x, lambda g, _: g) if mask is None else (x * mask, lambda g, _: g * mask)
+        case GlobalAvgPool2d():
+            area = x.shape[2] * x.shape[3]
+            return x.mean((2, 3), keepdims=True), lambda g, _: np.broadcast_to(g / area, x.shape)
+        case Flatten():
+            return x.reshape(len(x), -1), lambda g, _: g.reshape(x.shape)
+        case NinBlock():
+            return _sequence(traced.inner, x, params, masks)
+        case _:
+            raise unsupported("numpy", traced)
+
+
+def _sequence(
+    layers: tuple[TracedLayer, ...], x: Array, params: Mapping[str, Array], masks: Masks
+) -> tuple[Array, Backward]:
+    steps: list[Backward] = []
+    for traced in layers:
+        x, step = apply_layer(traced, x, params, masks)
+        steps.append(step)
+
+    def backward(g: Array, gradients: Gradients) -> Array:
+        for step in reversed(steps):
+            g = step(g, gradients)
+        return g
+
+    return x, backward
+
+
+def _conv2d(layer: Conv2d, name: str, x: Array, params: Mapping[str, Array]) -> tuple[Array, Backward]:
+    weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
+    (ph, pw), (sh, sw), (kh, kw) = layer.padding, layer.stride, layer.kernel_size
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    n, out, rows, columns = layer.output_shape(x.shape)
+    matrix = weight.reshape(out, -1)  # (out, C*kh*kw)
+
+    def patches(image: Array) -> Array:  # (C, H, W) -> (C*kh*kw, rows*columns)
+        windows = sliding_window_view(image, (kh, kw), axis=(1, 2))[:, ::sh, ::sw]  # (C, rows, columns, kh, kw)
+        columns_first: Array = windows.transpose(0, 3, 4, 1, 2)
+        return columns_first.reshape(matrix.shape[1], rows * columns)
+
+    y = np.empty((n, out, rows * columns))
+    for i in range(n):  # one image at a time: the patches of a whole batch would fill the memory
+        np.matmul(matrix, patches(padded[i]), out=y[i])
+    y = y.reshape(n, out, rows, columns)
+
+    def backward(g: Array, gradients: Gradients) -> Array:
+        flat = g.reshape(n, out, rows * columns)
+        by_weight, by_padded = np.zeros_like(matrix), np.zeros_like(padded)
+        for i in range(n):
+            by_weight += flat[i] @ patches(padded[i]).T
+            by_patch = (matrix.T @ flat[i]).reshape(-1, kh, kw, rows, columns)
+            for a in range(kh):
+                for b in range(kw):
+                    by_padded[i, :, a : a + sh * rows : sh, b : b + sw * columns : sw] += by_patch[:, a, b]
+        gradients[f"{name}.weight"] = by_weight.reshape(weight.shape)
+        if bias is not None:
+            gradients[f"{name}.bias"] = flat.sum((0, 2))
+        return by_padded[:, :, ph : ph + x.shape[2], pw : pw + x.shape[3]]
+
+    return (y if bias is None else y + bias[:, None, None]), backward
+
+
+def _linear(name: str, x: Array, params: Mapping[str, Array]) -> tuple[Array, Backward]:
+    weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
+
+    def backward(g: Array, gradients: Gradients) -> Array:
+        gradients[f"{name}.weight"] = g.T @ x
+        if bias is not None:
+            gradients[f"{name}.bias"] = g.sum(0)
+        return g @ weight
+
+    y = x @ weight.T
+    return (y if bias is None else y + bias), backward
+
+
+def _windows(layer: Pool2d, x: Array, fill: float) -> tuple[Array, Callable[[Callable[[int, int], Array]], Array]]:
+    """Windows (N, C, rows, columns, kh, kw), and a function that adds gradients, one per place, back into an image."""
+    (ph, pw), (sh, sw), (kh, kw) = layer.padding, layer.stride, layer.kernel_size
+    down, right = layer.overhang(x.shape)
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph + down), (pw, pw + right)), constant_values=fill)
+    windows = sliding_window_view(padded, (kh, kw), axis=(2, 3))[:, :, ::sh, ::sw]
+    rows, columns = windows.shape[2:4]
+
+    def scatter(at: Callable[[int, int], Array]) -> Array:
+        total = np.zeros(padded.shape)
+        for a in range(kh):
+            for b in range(kw):
+                total[:, :, a : a + sh * rows : sh, b : b + sw * columns : sw] += at(a, b)
+        return total[:, :, ph : ph + x.shape[2], pw : pw + x.shape[3]]
+
+    return windows, scatter
+
+
+def _max_pool2d(layer: MaxPool2d, x: Array) -> tuple[Array, Backward]:
+    windows, scatter = _windows(layer, x, -np.inf)
+    flat = windows.reshape(*windows.shape[:4], -1)
+    winner = flat.argmax(-1)  # the first of equal values, in reading order
+    y = np.take_along_axis(flat, winner[..., None], -1)[..., 0]
+    width = layer.kernel_size[1]
+    return y, lambda g, _: scatter(lambda a, b: g * (winner == a * width + b))
+
+
+def _avg_pool2d(layer: AvgPool2d, x: Array) -> tuple[Array, Backward]:
+    windows, scatter = _windows(layer, x, 0.0)
+    counts = np.outer(*layer.window_sizes(x.shape))
+    return windows.sum((4, 5)) / counts, lambda g, _: scatter(lambda a, b: g / counts)
+
+
+def cross_entropy(logits: Array, labels: Labels) -> tuple[float, Array]:
+    """Mean softmax cross-entropy of logits (N, classes), and its gradient by the logits."""
+    shifted = logits - logits.max(1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    each = np.arange(len(labels))
+    gradient = np.exp(log_probabilities)
+    gradient[each, labels] -= 1.0
+    return float(-log_probabilities[each, labels].mean()), gradient / len(labels)
+
+
+class NumpyNetwork:
+    """A net in float64: parameters, evaluation, gradients, plain SGD."""
+
+    def __init__(self, architecture: Architecture, params: Params) -> None:
+        self.architecture = architecture
+        self.module: Any = self  # there is no framework's net behind it
+        self._params = {name: np.asarray(value, np.float64) for name, value in params.items()}
+
+    def activations(self, x: Images) -> Iterator[tuple[str, Array]]:
+        value = np.asarray(x, np.float64)
+        for traced in self.architecture.trace(len(x)):
+            for part in traced.inner or (traced,):
+                value, _ = apply_layer(part, value, self._params, {})
+                yield part.name, value
+            if traced.inner:
+                yield traced.name, value
+
+    def logits(self, x: Images) -> Array:
+        *_, (_, last) = self.activations(x)
+        return last
+
+    def loss_and_gradients(self, x: Images, y: Labels, masks: Masks) -> tuple[float, Params]:
+        loss, gradients, _ = self._differentiate(x, y, masks)
+        return loss, {name: gradients[name].astype(np.float32) for name in self._params}
+
+    def train_step(self, x: Images, y: Labels, masks: Masks, lr: float) -> StepResult:
+        loss, gradients, logits = self._differentiate(x, y, masks)
+        for name, gradient in gradients.items():
+            self._params[name] = self._params[name] - lr * gradient
+        return StepResult(loss * len(y), int((logits.argmax(1) == y).sum()), len(y))
+
+    def params(self) -> Params:
+        return {name: value.astype(np.float32) for name, value in self._params.items()}
+
+    def _differentiate(self, x: Images, y: Labels, masks: Masks) -> tuple[float, Gradients, Array]:
+        layers = self.architecture.trace(len(x))
+        logits, backward = _sequence(layers, np.asarray(x, np.float64), self._params, masks)
+        loss, by_logits = cross_entropy(logits, y)
+        gradients: Gradients = {}
+        backward(by_logits, gradients)
+        return loss, gradients, logits
+
+
+class NumpyBackend:
+    """The oracle as a backend: float64 on the CPU, no framework needed."""
+
+    name = "numpy"
+    precisions = ("fp64",)
+
+    def version(self) -> str:
+        return np.__version__
+
+    def devices(self) -> tuple[str, ...]:
+        return ("cpu",)
+
+    def environment(self) -> Mapping[str, str]:
+        return {}
+
+    def build(self, architecture: Architecture, params: Params, *, device: str, precision: str) -> NumpyNetwork:
+        check_request(self, device, precision)
+        check_params(architecture, params)
+        return NumpyNetwork(architecture, params)

@@ -1,0 +1,80 @@
+"""Everything random, decided once for all frameworks: initial weights, batch order, dropout masks.
+
+Each draw is the raw output of Philox (Salmon et al., SC 2011) under a key and counter of its own, so that it depends
+on nothing drawn before. Only raw words are used: NumPy promises their stream for ever, and not that of
+`Generator.permutation` and its kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nin_multi.spec import Architecture, Shape
+
+
+class Purpose(IntEnum):
+    """What a draw is for: part of the key, so that no two purposes share numbers."""
+
+    WEIGHTS = 1
+    ORDER = 2
+    DROPOUT = 3
+    INPUT = 4
+
+
+def words(count: int, *, seed: int, purpose: Purpose, step: int = 0, part: str = "") -> NDArray[np.uint64]:
+    """`count` raw 64-bit words. `part` (a layer's or a parameter's name) and `step` set the counter apart."""
+    label = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
+    # The lowest two of the four counter words stay free for the generator's own counting.
+    generator = np.random.Philox(key=[seed, int(purpose)], counter=[0, 0, label, step])
+    return np.asarray(generator.random_raw(count), dtype=np.uint64)
+
+
+def uniform(shape: Shape, *, seed: int, purpose: Purpose, step: int = 0, part: str = "") -> NDArray[np.float64]:
+    """Uniform in [0, 1) with 53 bits."""
+    raw = words(math.prod(shape), seed=seed, purpose=purpose, step=step, part=part)
+    return ((raw >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(shape)
+
+
+def initial_parameters(architecture: Architecture, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Xavier-uniform weights (Glorot and Bengio, 2010) and zero biases, float32, by parameter name.
+
+    The bound is sqrt(6 / (fan_in + fan_out)); both fans of a convolution count the kernel's area.
+    """
+    params: dict[str, NDArray[np.float32]] = {}
+    for name, shape in architecture.parameter_shapes().items():
+        if len(shape) == 1:
+            params[name] = np.zeros(shape, np.float32)
+            continue
+        bound = math.sqrt(6.0 / ((shape[0] + shape[1]) * math.prod(shape[2:])))
+        draw = uniform(shape, seed=seed, purpose=Purpose.WEIGHTS, part=name)
+        params[name] = ((2.0 * draw - 1.0) * bound).astype(np.float32)
+    return params
+
+
+def order(examples: int, seed: int, epoch: int) -> NDArray[np.intp]:
+    """The order of the training images in one epoch (counted from 0): (examples,)."""
+    return np.argsort(words(examples, seed=seed, purpose=Purpose.ORDER, step=epoch), kind="stable")
+
+
+def dropout_masks(architecture: Architecture, batch: int, seed: int, step: int) -> dict[str, NDArray[np.float32]]:
+    """One mask per dropout layer for the whole batch in its global order: 0, or 1 / (1 - rate) where a value is kept.
+
+    They hang on seed, step and layer alone, not on micro-batches or on the number of workers.
+    """
+    return {
+        name: _mask((batch, *shape), rate, name, seed, step) for name, (rate, shape) in architecture.dropouts().items()
+    }
+
+
+def _mask(shape: Shape, rate: float, name: str, seed: int, step: int) -> NDArray[np.float32]:
+    count = math.prod(shape)
+    raw = words(-(-count // 2), seed=seed, purpose=Purpose.DROPOUT, step=step, part=name)
+    # Two 32-bit draws per word, low half first on every machine.
+    halves = raw.astype("<u8").view("<u4")[:count]
+    kept = halves >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
+    return (kept.astype(np.float32) * np.float32(1.0 / (1.0 - rate))).reshape(shape)

@@ -1,0 +1,34 @@
+"""Draws a run's curve in the book's style: loss and accuracies over epochs, six points an epoch, as SVG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def draw_curve(events: Iterable[Mapping[str, Any]], epochs: int, title: str) -> bytes:
+    """SVG of a run's events; `title` says what was trained on what."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    events = list(events)
+    steps = [event for event in events if event["event"] == "step"]
+    ends = [event for event in events if event["event"] == "epoch"]
+    # A fixed salt, and no date below: equal runs give equal pictures.
+    with matplotlib.rc_context({"svg.hashsalt": "nin_multi", "font.size": 8}):
+        figure = Figure(figsize=(3.8, 2.7), layout="constrained")
+        axes = figure.add_subplot()
+        at = [event["progress"] for event in steps]
+        axes.plot(at, [event["loss"] for event in steps], "-", color="C0", label="train loss")
+        axes.plot(at, [event["train_acc"] for event in steps], "--", color="C4", label="train acc")
+        marker = "." if len(ends) == 1 else ""  # a line needs two points to be seen
+        ended = [event["epoch"] for event in ends]
+        axes.plot(ended, [event["test_acc"] for event in ends], "-.", marker=marker, color="C2", label="test acc")
+        axes.set(xlabel="epoch", xlim=(min(1, *at, 1) if epochs > 1 else 0, epochs), ylim=(0, None), title=title)
+        axes.grid()
+        axes.legend()
+        buffer = io.BytesIO()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    return buffer.getvalue()
