@@ -1,0 +1,53 @@
+# Everything a fresh machine needs: `make compare` to see it, `make test-all-backends` to trust it.
+# Variables: PYTHON (3.10 to 3.12; 3.11 is what constraints.txt was made for), VENV, BACKENDS, ARGS.
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.10 python3.12 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN = $(VENV)/bin
+BACKENDS ?= torch mindspore mxnet numpy
+FRAMEWORKS ?= torch,mindspore,mxnet
+READY = $(VENV)/.ready
+
+.PHONY: setup compare train test test-all-backends lint format clean
+.DELETE_ON_ERROR:
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.12 is needed; none was found. Name one: make PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+# The same small net, from the same weights, briefly in all three frameworks: about three minutes on two cores.
+compare: setup
+	$(BIN)/python -m nin_multi compare --backend $(FRAMEWORKS) --arch nin-mnist \
+		--train-examples 6400 --test-examples 2000 --epochs 1 $(ARGS)
+
+train: setup
+	$(BIN)/python -m nin_multi train --backend torch $(ARGS)
+
+# Backends that can start; the core's tests need none.
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+# Every backend is named, so each must run; one process per backend, in the environment it asks for.
+test-all-backends: setup
+	$(BIN)/python -m pytest --ignore=tests/conformance $(ARGS)
+	@set -e; for backend in $(BACKENDS); do \
+		echo "== conformance of $$backend"; \
+		$(BIN)/python -m nin_multi.launcher $$backend -m pytest tests/conformance --backend $$backend $(ARGS); \
+	done
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

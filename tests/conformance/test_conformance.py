@@ -1,0 +1,183 @@
+"""Every backend against the specification and against the float64 oracle; run once per backend."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from nin_multi import checks, randomness, registry, zoo
+from nin_multi.architecture_file import load_architecture, parse_architecture
+from nin_multi.backend import Backend, Labels, Network, Params
+from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer
+from nin_multi.randomness import Purpose
+from nin_multi.spec import Architecture, LayerBase
+from tests.strategies import architectures
+
+ORACLE = registry.load("numpy")
+
+# Every layer type, with what tells frameworks apart: rectangles, padding, ceil with an overhang, dropout at 0.2.
+EVERYTHING = parse_architecture("""
+name: everything
+input: [2, 19, 14]
+layers:
+  - {type: conv2d, out_channels: 6, kernel_size: [3, 2], stride: [1, 2], padding: [2, 1], bias: false}
+  - {type: relu}
+  - {type: max_pool2d, kernel_size: 2, stride: 3, padding: 1, ceil_mode: true}
+  - {type: dropout, rate: 0.2}
+  - {type: nin_block, out_channels: 5, kernel_size: 2, mlp_channels: [7], final_relu: false}
+  - {type: avg_pool2d, kernel_size: [3, 2], stride: [2, 3], padding: [1, 0], ceil_mode: true}
+  - {type: conv2d, out_channels: 8, kernel_size: 1}
+  - {type: flatten}
+  - {type: linear, out_features: 9}
+  - {type: relu}
+  - {type: dropout, rate: 0.5}
+  - {type: linear, out_features: 4, bias: false}
+""")
+
+
+def relative(a: np.ndarray, b: np.ndarray) -> float:
+    """||a - b|| / ||b||."""
+    return float(np.linalg.norm(np.float64(a) - b) / max(np.linalg.norm(b), 1e-30))
+
+
+def images(architecture: Architecture, count: int) -> np.ndarray:
+    draw = randomness.uniform((count, *architecture.input), seed=1, purpose=Purpose.INPUT)
+    return draw.astype(np.float32)
+
+
+def labels(architecture: Architecture, count: int) -> Labels:
+    return (np.arange(count) % architecture.classes).astype(np.int32)
+
+
+def random_params(architecture: Architecture) -> Params:
+    """Xavier weights, and biases that are not zero: a bias that is left out has to show."""
+    params = randomness.initial_parameters(architecture, 3)
+    for name, value in params.items():
+        if value.ndim == 1:
+            draw = randomness.uniform(value.shape, seed=3, purpose=Purpose.INPUT, part=name)
+            params[name] = (0.2 * draw - 0.05).astype(np.float32)
+    return params
+
+
+def build(backend: Backend, architecture: Architecture, params: Params | None = None) -> Network:
+    params = random_params(architecture) if params is None else params
+    return backend.build(architecture, params, device="cpu", precision=backend.precisions[0])
+
+
+@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("size", [None, (1, 161, 193)])
+def test_zoo_has_the_shapes_of_the_spec(backend: Backend, name: str, size: tuple[int, int, int] | None) -> None:
+    architecture = load_architecture(name)
+    architecture = architecture.with_input(size) if size else architecture
+    observed = checks.observed_shapes(backend, architecture, device="cpu")
+    expected = checks.expected_shapes(architecture)
+    assert list(observed) == list(expected)
+    assert observed == expected
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(architecture=architectures())
+def test_random_architectures_have_the_oracles_values(backend: Backend, architecture: Architecture) -> None:
+    params, x = random_params(architecture), images(architecture, 2)
+    truth = build(ORACLE, architecture, params).activations(x)
+    for (name, seen), (expected_name, expected) in zip(
+        build(backend, architecture, params).activations(x), truth, strict=True
+    ):
+        assert name == expected_name
+        assert seen.shape == expected.shape, name
+        np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-5 * max(np.abs(expected).max(), 1.0), err_msg=name)
+
+
+@pytest.mark.parametrize("architecture", [EVERYTHING, load_architecture("nin-mnist")], ids=lambda a: a.name)
+def test_training_follows_the_oracle(backend: Backend, architecture: Architecture) -> None:
+    params, x, y = random_params(architecture), images(architecture, 6), labels(architecture, 6)
+    masks = randomness.dropout_masks(architecture, 6, seed=0, step=0)
+    network, oracle = build(backend, architecture, params), build(ORACLE, architecture, params)
+    assert relative(network.logits(x), oracle.logits(x)) < 1e-6
+    loss, gradients = network.loss_and_gradients(x, y, masks)
+    true_loss, true_gradients = oracle.loss_and_gradients(x, y, masks)
+    assert loss == pytest.approx(true_loss, rel=1e-6)
+    assert list(gradients) == list(true_gradients) == list(architecture.parameter_shapes())
+    for name, gradient in gradients.items():
+        assert gradient.shape == true_gradients[name].shape
+        assert relative(gradient, true_gradients[name]) < 1e-4, name
+    for _ in range(3):
+        result, truth = network.train_step(x, y, masks, 0.1), oracle.train_step(x, y, masks, 0.1)
+        assert result.loss == pytest.approx(truth.loss, rel=1e-5)
+        assert (result.correct, result.count) == (truth.correct, truth.count)
+    expected = oracle.params()
+    assert {name: relative(value, expected[name]) < 1e-5 for name, value in network.params().items()} == dict.fromkeys(
+        expected, True
+    )
+
+
+def test_partial_batches_and_evaluation_between_steps(backend: Backend) -> None:
+    network, oracle = build(backend, EVERYTHING), build(ORACLE, EVERYTHING)
+    for step, count in enumerate((4, 3, 4, 1)):
+        x, y = images(EVERYTHING, count), labels(EVERYTHING, count)
+        masks = randomness.dropout_masks(EVERYTHING, count, seed=0, step=step)
+        result, truth = network.train_step(x, y, masks, 0.05), oracle.train_step(x, y, masks, 0.05)
+        assert result.loss == pytest.approx(truth.loss, rel=1e-5)
+        # Dropout is off here, and on again in the next step.
+        assert relative(network.logits(x), oracle.logits(x)) < 1e-5
+
+
+def test_a_learning_rate_of_zero_changes_nothing(backend: Backend) -> None:
+    params = random_params(EVERYTHING)
+    network = build(backend, EVERYTHING, params)
+    masks = randomness.dropout_masks(EVERYTHING, 4, seed=0, step=0)
+    network.train_step(images(EVERYTHING, 4), labels(EVERYTHING, 4), masks, 0.0)
+    for name, value in network.params().items():
+        np.testing.assert_array_equal(value, params[name], err_msg=name)
+
+
+def test_parameters_go_in_and_come_out_bit_for_bit(backend: Backend) -> None:
+    params = random_params(EVERYTHING)
+    network = build(backend, EVERYTHING, params)
+    copies = network.params()
+    assert list(copies) == list(params)
+    for name, value in copies.items():
+        assert value.dtype == np.float32
+        np.testing.assert_array_equal(value, params[name], err_msg=name)
+        value[...] = 7.0  # theirs to write on
+    for name, value in network.params().items():
+        np.testing.assert_array_equal(value, params[name], err_msg=name)
+
+
+def test_foreign_parameters_are_refused(backend: Backend) -> None:
+    params = dict(random_params(EVERYTHING))
+    params["nobody.weight"] = params.pop("linear1.bias")
+    with pytest.raises(CheckpointError, match=r"missing: linear1\.bias; unexpected: nobody\.weight"):
+        build(backend, EVERYTHING, params)
+
+
+def test_unknown_layers_devices_and_precisions_are_refused(backend: Backend) -> None:
+    class Whiten(LayerBase):
+        type: str = "whiten"
+
+    odd = EVERYTHING.model_copy(update={"layers": (Whiten(name="white"), *EVERYTHING.layers)})
+    with pytest.raises(UnsupportedLayer, match=f"{backend.name}: no form of layer 'white' .whiten."):
+        list(build(backend, odd).activations(images(odd, 1)))
+    with pytest.raises(BackendUnavailable, match=r"'cuda:77' is not here; usable now: .*cpu"):
+        backend.build(EVERYTHING, random_params(EVERYTHING), device="cuda:77", precision=backend.precisions[0])
+    with pytest.raises(BackendUnavailable, match="no precision 'fp7'"):
+        backend.build(EVERYTHING, random_params(EVERYTHING), device="cpu", precision="fp7")
+
+
+def _train(backend: Backend, directory: Path, seed: int) -> bytes:
+    command = [sys.executable, "-m", "nin_multi", "train", "--backend", backend.name, "--arch", "nin-mnist"]
+    command += ["--dataset", "synthetic", "--train-examples", "100", "--test-examples", "20", "--batch-size", "32"]
+    command += ["--epochs", "1", "--seed", str(seed), "--run-dir", str(directory)]
+    subprocess.run(command, check=True, capture_output=True)
+    return (directory / "weights.safetensors").read_bytes()
+
+
+def test_equal_runs_give_equal_files(backend: Backend, tmp_path: Path) -> None:
+    first = _train(backend, tmp_path / "a", 0)
+    assert _train(backend, tmp_path / "b", 0) == first
+    assert _train(backend, tmp_path / "c", 1) != first

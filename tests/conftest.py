@@ -1,0 +1,40 @@
+"""Which backends the conformance tests run for: those named with --backend must run, discovered ones may skip."""
+
+from __future__ import annotations
+
+import pytest
+
+from nin_multi import registry
+from nin_multi.backend import Backend
+from nin_multi.errors import BackendUnavailable
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        default="",
+        help="Backends by name, with commas between: these must run. All that can start if none is named.",
+    )
+
+
+def _named(config: pytest.Config) -> list[str]:
+    return [name for name in config.getoption("--backend").split(",") if name]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        names = _named(metafunc.config) or registry.available()
+        metafunc.parametrize("backend", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The backend under test, started."""
+    loaded = registry.load(request.param)
+    try:
+        loaded.version()
+    except BackendUnavailable as error:
+        if request.param in _named(request.config):
+            raise
+        pytest.skip(str(error))
+    return loaded
