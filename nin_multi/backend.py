@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -76,6 +76,11 @@ class Backend(Protocol):
 
     def build(self, architecture: Architecture, params: Params, *, device: str, precision: str) -> Network:
         """The framework's net for an architecture. Raises UnsupportedLayer, BackendUnavailable."""
+
+    def bare_loop(
+        self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str
+    ) -> Callable[[int], float]:
+        """The framework's own training loop on one batch in memory, for `bench`: steps in, seconds out."""
 
 
 def cores() -> int:

@@ -6,6 +6,7 @@ with any framework.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -242,3 +243,16 @@ class NumpyBackend:
         check_request(self, device, precision)
         check_params(architecture, params)
         return NumpyNetwork(architecture, params)
+
+    def bare_loop(
+        self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str
+    ) -> Callable[[int], float]:
+        network = self.build(architecture, params, device=device, precision=precision)
+
+        def run(steps: int) -> float:
+            began = time.perf_counter()
+            for _ in range(steps):
+                network.train_step(x, y, {}, 0.01)
+            return time.perf_counter() - began
+
+        return run

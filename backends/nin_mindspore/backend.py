@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nin_multi.backend import (
+    Images,
+    Labels,
     Params,
     allocator_environment,
     check_params,
@@ -51,6 +53,14 @@ class MindSporeBackend:
         from nin_mindspore.network import MindSporeNetwork
 
         return MindSporeNetwork(architecture, params)
+
+    def bare_loop(
+        self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str
+    ) -> Callable[[int], float]:
+        network = self.build(architecture, params, device=device, precision=precision)
+        from nin_mindspore.bare import bare_loop
+
+        return bare_loop(network, x, y)
 
     def _start(self) -> None:
         """Device and threads, once a process: MindSpore takes 25 threads by itself, and refuses a second setting."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nin_multi.backend import (
+    Images,
+    Labels,
     Params,
     allocator_environment,
     check_params,
@@ -45,6 +47,14 @@ class MXNetBackend:
         from nin_mxnet.network import MXNetNetwork
 
         return MXNetNetwork(architecture, params, device)
+
+    def bare_loop(
+        self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str
+    ) -> Callable[[int], float]:
+        network = self.build(architecture, params, device=device, precision=precision)
+        from nin_mxnet.bare import bare_loop
+
+        return bare_loop(network, x, y)
 
     def _import(self) -> Any:
         # MXNet 1.9.1 still says numpy.bool, which NumPy 1.24 took away.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nin_multi.backend import (
+    Images,
+    Labels,
     Params,
     allocator_environment,
     check_params,
@@ -42,6 +44,14 @@ class TorchBackend:
         from nin_torch.network import TorchNetwork
 
         return TorchNetwork(architecture, params, device, precision)
+
+    def bare_loop(
+        self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str
+    ) -> Callable[[int], float]:
+        network = self.build(architecture, params, device=device, precision=precision)
+        from nin_torch.bare import bare_loop
+
+        return bare_loop(network, x, y)
 
     def _import(self) -> Any:
         return import_framework("torch", extra="torch")

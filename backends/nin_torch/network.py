@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ class TorchNetwork:
 
     def __init__(self, architecture: Architecture, params: Params, device: str, precision: str) -> None:
         self.architecture = architecture
-        self._device = torch.device(device)
+        self.device = torch.device(device)
         self._bf16 = precision == "bf16"
         # fp32 means fp32: no TF32 products on a GPU, and the same result every time.
         torch.backends.cudnn.allow_tf32 = False
@@ -32,8 +33,11 @@ class TorchNetwork:
             for name, parameter in net.named_parameters():
                 parameter.copy_(torch.from_numpy(np.array(params[name], np.float32)))
         layout = torch.channels_last if self._bf16 else torch.contiguous_format
-        self.module: Any = net.to(device=self._device, memory_format=layout)
-        self._optimizer = torch.optim.SGD(
+        self.module: Any = net.to(device=self.device, memory_format=layout)
+
+    @cached_property  # a net without parameters has none, and is still good for its shapes
+    def _optimizer(self) -> torch.optim.SGD:
+        return torch.optim.SGD(
             self.module.parameters(), lr=0.0, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False
         )
 
@@ -69,10 +73,10 @@ class TorchNetwork:
 
     def _differentiate(self, x: Images, y: Labels, masks: Masks) -> tuple[Tensor, Tensor]:
         self.module.train()
-        self._optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
+        self.module.zero_grad(set_to_none=True)
+        with self.autocast():
             logits = self._forward(self._tensor(x), masks)
-        labels = torch.from_numpy(y).to(self._device, torch.int64)
+        labels = torch.from_numpy(y).to(self.device, torch.int64)
         loss = F.cross_entropy(logits.float(), labels, reduction="mean", label_smoothing=0.0)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), logits.detach()
@@ -84,16 +88,16 @@ class TorchNetwork:
         return x
 
     def _evaluate(self, layer: nn.Module, x: Tensor) -> Tensor:
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self.autocast():
             result: Tensor = layer(x)
         return result
 
     def _tensor(self, array: NDArray[np.float32]) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
         return tensor.to(memory_format=torch.channels_last) if self._bf16 and tensor.dim() == 4 else tensor
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16)
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
 
 
 def _array(tensor: Tensor | None) -> NDArray[np.float32]:

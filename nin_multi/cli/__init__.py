@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from nin_multi.cli import backends, compare, evaluate, shapes, summary, train
+from nin_multi.cli import backends, bench, compare, evaluate, shapes, summary, train
 
 app = typer.Typer(
     name="nin_multi",
@@ -27,6 +27,7 @@ app.command("shapes")(shapes.shapes)
 app.command("summary")(summary.summary)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
+app.command("bench")(bench.bench)
 app.command("evaluate")(evaluate.evaluate)
 
 

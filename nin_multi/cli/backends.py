@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nin_multi.cli.common import BackendsOption, JsonOption, console, named_backends, print_json
+from nin_multi.cli.common import BackendsOption, JsonOption, console, named_backends, print_json, table
 
 if TYPE_CHECKING:
     from nin_multi.launcher import ChildResult
@@ -51,14 +51,12 @@ def _unavailable(name: str, reason: str) -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    table = Table("backend", "version", "devices", "status")
+    grid = table("", "backend", "version", "devices", "status")
     for row in rows:
-        table.add_row(
+        grid.add_row(
             row["name"],
             row["version"] or "-",
             ", ".join(row["devices"]) or "-",
             row["reason"] or row["status"],
         )
-    console().print(table)
+    console().print(grid)

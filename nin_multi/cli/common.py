@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
+    from rich.table import Table
 
     from nin_multi.backend import Backend
     from nin_multi.spec import Architecture
@@ -48,6 +51,27 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def table(title: str, *left: str, right: Sequence[str] = ()) -> Table:
+    """A table that fits 80 columns: no frame, text to the left, numbers to the right."""
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(*left, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in right:
+        grid.add_column(heading, justify="right")
+    return grid
+
+
+def show_shape(shape: Sequence[int]) -> str:
+    """1x96x54x54."""
+    return "x".join(map(str, shape))
+
+
+def show_bytes(count: float) -> str:
+    """In GB or MB, powers of ten."""
+    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.2f} MB"
 
 
 def split_names(text: str) -> list[str]:

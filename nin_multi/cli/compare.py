@@ -17,6 +17,8 @@ from nin_multi.cli.common import (
     named_backends,
     note,
     print_json,
+    show_bytes,
+    table,
 )
 from nin_multi.cli.train import (
     BatchOption,
@@ -75,20 +77,17 @@ def compare(
 
 
 def _print_table(arch: str, runs: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
     done = [run for run in runs if run["status"] != "failed"]
     title = arch
     if done:
         source = "synthetic images" if done[0]["synthetic"] else done[0]["dataset"]
         title = f"{arch} on {done[0]['train_examples']:,} {source}, {done[0]['epochs']} epochs, the same start for all"
-    grid = Table("framework", title=title)
-    for heading in ("loss", "train acc", "test acc", "images/s", "compute alone", "memory"):
-        grid.add_column(heading, justify="right")
+    headings = ("loss", "train acc", "test acc", "images/s", "compute", "memory")
+    grid = table(title, "framework", right=headings)
     for run in runs:
         grid.add_row(*_cells(run))
     console().print(grid)
-    console().print("images/s counts data preparation; memory is the most the process held.")
+    console().print("images/s counts data preparation, compute leaves it out; memory: the most a process held.")
 
 
 def _cells(run: dict[str, Any]) -> list[str]:
@@ -96,5 +95,4 @@ def _cells(run: dict[str, Any]) -> list[str]:
         return [run["backend"], f"failed: {run['reason']}"]
     values = ["-" if run[key] is None else f"{run[key]:.3f}" for key in ("loss", "train_acc", "test_acc")]
     speeds = [f"{run[key]:.1f}" for key in ("examples_per_sec", "compute_examples_per_sec")]
-    memory = f"{run['peak_memory_bytes'] / 1e9:.2f} GB"
-    return [f"{run['backend']} {run['framework_version']}", *values, *speeds, memory]
+    return [f"{run['backend']} {run['framework_version']}", *values, *speeds, show_bytes(run["peak_memory_bytes"])]

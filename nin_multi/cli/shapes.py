@@ -17,6 +17,8 @@ from nin_multi.cli.common import (
     note,
     one_backend,
     print_json,
+    show_shape,
+    table,
 )
 
 if TYPE_CHECKING:
@@ -37,12 +39,12 @@ def shapes(
     architecture = load_architecture(arch, input)
     arguments = ["shapes", "--arch", arch, *(("--input", input) if input else ())]
     observed = _observe(architecture, arguments, backend)
-    table = _table(architecture, observed, expand)
+    found = _compare(architecture, observed, expand)
     if json:
-        print_json(table)
+        print_json(found)
     else:
-        _print_table(table, list(observed))
-    return 0 if table["agree"] else 1
+        _print_table(found, list(observed))
+    return 0 if found["agree"] else 1
 
 
 def _observe(architecture: Architecture, arguments: list[str], backend: str | None) -> dict[str, Observed]:
@@ -75,7 +77,7 @@ def _failure(result: Any, *, named: bool) -> str:
     return f"left out: {result.failure()}"
 
 
-def _table(architecture: Architecture, observed: dict[str, Observed], expand: bool) -> dict[str, Any]:
+def _compare(architecture: Architecture, observed: dict[str, Observed], expand: bool) -> dict[str, Any]:
     """The command's JSON. Layers inside blocks are compared even where they are not shown."""
     rows: list[dict[str, Any]] = [
         {
@@ -95,20 +97,18 @@ def _agrees(row: dict[str, Any]) -> bool:
     return all(shape == row["expected"] for shape in row["observed"].values())
 
 
-def _print_table(table: dict[str, Any], names: list[str]) -> None:
-    from rich.table import Table
-
-    grid = Table("layer", "type", "expected", *names, title=f"{table['arch']}, input {_show(table['input'])}")
-    for row in table["layers"]:
-        cells = [
-            "same" if row["observed"][n] == row["expected"] else f"[red]{_show(row['observed'][n])}[/]" for n in names
-        ]
-        grid.add_row(row["name"], row["type"], _show(row["expected"]), *cells)
+def _print_table(found: dict[str, Any], names: list[str]) -> None:
+    grid = table(f"{found['arch']}, input {show_shape(found['input'])}", "layer", "expected", *names)
+    for row in found["layers"]:
+        cells = [_cell(row["observed"][name], row["expected"]) for name in names]
+        grid.add_row(row["name"], show_shape(row["expected"]), *cells)
     console().print(grid)
     if names:
-        verdict = "All layers agree" if table["agree"] else "The shapes DISAGREE"
+        verdict = "All layers agree" if found["agree"] else "The shapes DISAGREE"
         console().print(f"{verdict}: spec, {', '.join(names)}.")
 
 
-def _show(shape: list[int] | None) -> str:
-    return "missing" if shape is None else " x ".join(map(str, shape))
+def _cell(observed: list[int] | None, expected: list[int]) -> str:
+    if observed == expected:
+        return "same"
+    return "[red]missing[/]" if observed is None else f"[red]{show_shape(observed)}[/]"

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nin_multi.cli.common import ArchOption, InputOption, JsonOption, console, load_architecture, print_json
+from nin_multi.cli.common import (
+    ArchOption,
+    InputOption,
+    JsonOption,
+    console,
+    load_architecture,
+    print_json,
+    show_bytes,
+    show_shape,
+    table,
+)
 
 if TYPE_CHECKING:
     from nin_multi.spec import Architecture
@@ -25,11 +35,11 @@ def summary(
     json: JsonOption = False,
 ) -> int:
     """Parameters, multiply-adds and memory per layer; needs no framework."""
-    table = summarise(load_architecture(arch, input), batch_size, expand)
+    found = summarise(load_architecture(arch, input), batch_size, expand)
     if json:
-        print_json(table)
+        print_json(found)
     else:
-        _print_table(table)
+        _print_table(found)
     return 0
 
 
@@ -68,26 +78,17 @@ def summarise(architecture: Architecture, batch_size: int, expand: bool) -> dict
     }
 
 
-def _print_table(table: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    size = " x ".join(map(str, table["input"]))
-    grid = Table("layer", "type", "output", title=f"{table['arch']}, input {size}")
-    for heading in ("parameters", "multiply-adds", "activations"):
-        grid.add_column(heading, justify="right")
-    for row in table["layers"]:
-        output = " x ".join(map(str, row["output"]))
-        counts = (f"{row['parameters']:,}", f"{row['multiply_adds']:,}", _megabytes(row["activation_bytes"]))
-        grid.add_row(row["name"], row["type"], output, *counts)
+def _print_table(found: dict[str, Any]) -> None:
+    title = f"{found['arch']}, input {show_shape(found['input'])}"
+    grid = table(title, "layer", "output", right=("parameters", "multiply-adds", "activations"))
+    for row in found["layers"]:
+        counts = (f"{row['parameters']:,}", f"{row['multiply_adds']:,}", show_bytes(row["activation_bytes"]))
+        grid.add_row(row["name"], show_shape(row["output"]), *counts)
     grid.add_section()
-    sums = (f"{table['parameters']:,}", f"{table['multiply_adds']:,}", _megabytes(table["activation_bytes"]))
-    grid.add_row("all", "", "", *sums)
+    sums = (f"{found['parameters']:,}", f"{found['multiply_adds']:,}", show_bytes(found["activation_bytes"]))
+    grid.add_row("all", "", *sums)
     console().print(grid)
     console().print(
-        f"Multiply-adds and activations per example. A training step of {table['batch_size']}: "
-        f"about {_megabytes(table['training_bytes'])} of values and gradients in float32."
+        f"Multiply-adds and activations are for one image. A training step of {found['batch_size']} holds about "
+        f"{show_bytes(found['training_bytes'])} of values and gradients in float32."
     )
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.2f} MB"

@@ -15,7 +15,7 @@ from nin_multi import machine, randomness
 from nin_multi.backend import Backend, Network, check_request, cores
 from nin_multi.data.batches import training_batches
 from nin_multi.data.dataset import Dataset
-from nin_multi.errors import DataError
+from nin_multi.errors import DataError, SpecError
 from nin_multi.files import write_bytes
 from nin_multi.spec import Architecture
 from nin_multi.training import loop
@@ -44,13 +44,15 @@ class Job:
         return f"{self.architecture.name} on {self.dataset.title}, {self.backend.name}"
 
     def check(self) -> None:
-        """What can be known before a directory is made. Raises DataError, BackendUnavailable."""
+        """What can be known before a directory is made. Raises DataError, SpecError, BackendUnavailable."""
         classes, labels = self.architecture.classes, len(self.dataset.classes)
         if classes < labels:
             raise DataError(
                 f"{self.dataset.title} has {labels} classes, architecture {self.architecture.name!r} ends with "
                 f"{classes}; expected at least {labels}"
             )
+        if not self.architecture.parameters:
+            raise SpecError(f"architecture {self.architecture.name!r} has no parameters: there is nothing to train")
         check_request(self.backend, self.device, self.precision)
 
 

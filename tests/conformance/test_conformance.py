@@ -90,7 +90,9 @@ def test_random_architectures_have_the_oracles_values(backend: Backend, architec
     ):
         assert name == expected_name
         assert seen.shape == expected.shape, name
-        np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-5 * max(np.abs(expected).max(), 1.0), err_msg=name)
+        np.testing.assert_allclose(
+            seen, expected, rtol=1e-4, atol=1e-5 * max(np.abs(expected).max(), 1.0), err_msg=name
+        )
 
 
 @pytest.mark.parametrize("architecture", [EVERYTHING, load_architecture("nin-mnist")], ids=lambda a: a.name)
