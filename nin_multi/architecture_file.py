@@ -20,6 +20,16 @@ from nin_multi.spec import LAYER_TYPES, Architecture
 
 Location = tuple[int | str, ...]
 SUFFIXES = (".yaml", ".yml")
+_SIZE = "an int or [height, width]"
+_LISTS = {
+    "input": "[channels, height, width]",
+    "layers": "a list of layers",
+    "mlp_channels": "a list of channels",
+    "kernel_size": _SIZE,
+    "stride": _SIZE,
+    "padding": _SIZE,
+}
+DEEPEST = 20
 LARGEST_FILE = 1_000_000  # bytes; the largest architecture of the zoo has 2,000
 
 
@@ -57,6 +67,7 @@ def read_architecture(path: Path) -> Architecture:
 def parse_architecture(text: str, source: str = "<text>") -> Architecture:
     """The architecture written in `text`; `source` stands in front of the place in error messages."""
     try:
+        _refuse_tricks(text, source)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
             raise SpecError(f"{source}: the file is empty; expected name, input and layers")
@@ -79,52 +90,68 @@ def parse_architecture(text: str, source: str = "<text>") -> Architecture:
 
 def format_architecture(architecture: Architecture) -> str:
     """YAML text from which `parse_architecture` gives an equal architecture."""
-    lines = [f"name: {architecture.name}", f"input: {_flow(list(architecture.input))}", "layers:"]
+    head = {"name": architecture.name, "input": list(architecture.input)}
+    lines = [yaml.safe_dump(head, default_flow_style=None, sort_keys=False), "layers:\n"]
     for layer in architecture.layers:
         fields = layer.model_dump(mode="json", exclude_defaults=True)
         fields = {"type": layer.type, "name": layer.name, **fields}
-        lines.append(f"  - {_flow(fields)}")
-    return "\n".join(lines) + "\n"
-
-
-def _flow(value: Any) -> str:
-    return str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)).strip()
+        text = yaml.safe_dump(fields, default_flow_style=True, sort_keys=False, width=10_000)
+        lines.append(f"  - {text}")
+    return "".join(lines)
 
 
 def _reason(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8"
 
 
-def _refuse_repeated_keys(node: yaml.Node, source: str) -> None:
+def _refuse_tricks(text: str, source: str) -> None:
+    """Tags, aliases, deep nesting. None of them has a use here: a tag asks for another type, and a few aliases can stand for gigabytes."""
+    event: Any  # its stubs know neither marks nor tags
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        place = f"{source}:{_mark(event)}"
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise SpecError(f"{place}: nested {depth} deep; an architecture needs 4")
+        if isinstance(event, yaml.AliasEvent):
+            raise SpecError(f"{place}: the alias *{event.anchor} is not allowed here; write the value out")
+        if getattr(event, "tag", None) is not None:
+            raise SpecError(f"{place}: the tag {event.tag!r} is not allowed here; write a plain value")
+
+
+def _refuse_repeated_keys(root: yaml.Node, source: str) -> None:
     """YAML lets the last of two equal keys win without a word; here that is a mistake."""
-    pending = [node]
+    pending = [root]
     while pending:
         current = pending.pop()
-        if isinstance(current, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, value in current.value:
-                if key.value in seen:
-                    raise SpecError(f"{source}:{_mark(key)}: the key {key.value!r} stands there twice")
-                seen.add(str(key.value))
-                pending.append(value)
-        elif isinstance(current, yaml.SequenceNode):
+        if isinstance(current, yaml.SequenceNode):
             pending.extend(current.value)
+        if not isinstance(current, yaml.MappingNode):
+            continue
+        seen: set[str] = set()
+        for key, value in current.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise SpecError(f"{source}:{_mark(key)}: expected a word as the key, got a list or a mapping")
+            if key.value in seen:
+                raise SpecError(f"{source}:{_mark(key)}: the key {key.value!r} stands there twice")
+            seen.add(key.value)
+            pending.append(value)
 
 
-def _mark(node: yaml.Node) -> str:
+def _mark(node: Any) -> str:
     return f"{node.start_mark.line + 1}:{node.start_mark.column + 1}"
 
 
 def _place(root: yaml.Node, location: Sequence[int | str], source: str) -> str:
     """source:line:column of the innermost part of `location` that the file has."""
     node = root
-    for part in location:
+    for position, part in enumerate(location, start=1):
         if isinstance(node, yaml.MappingNode):
             found = [(key, value) for key, value in node.value if key.value == part]
             if not found:
                 continue  # a union's tag in pydantic's location, or a key that is missing
             key, node = found[0]
-            if part == location[-1] and isinstance(part, str):
+            if position == len(location):
                 return f"{source}:{_mark(key)}"
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
@@ -143,9 +170,14 @@ def _first_error(error: ValidationError, data: Any, root: yaml.Node, source: str
     owner = f"layer {kind!r}" if kind else "the architecture"
     known = list(LAYER_TYPES[kind].model_fields) if kind in LAYER_TYPES else list(Architecture.model_fields)
     key, got = str(location[-1]) if location else "", finding["input"]
+    field = next((str(part) for part in reversed(location) if part in known), "")
     match finding["type"]:
         case "extra_forbidden":
             text = f"unknown key {key!r} in {owner}.{_nearest(key, known)}\nExpected: {', '.join(known)}."
+        case "tuple_type" | "missing" | "too_long" if field in _LISTS and not (
+            finding["type"] == "missing" and key == field
+        ):
+            text = f"{owner}: {field}: expected {_LISTS[field]}, got {_short(got)}."
         case "missing":
             text = f"{owner} needs {key!r}."
         case "union_tag_invalid" | "union_tag_not_found":
@@ -156,11 +188,7 @@ def _first_error(error: ValidationError, data: Any, root: yaml.Node, source: str
             text = f"expected {'a layer {type: ...}' if location else 'name, input and layers'}, got {_short(got)}."
         case "value_error":
             text = f"{owner}: {finding['msg'].removeprefix('Value error, ')}."
-        case "tuple_type":
-            wanted = "an int or [height, width]" if key in ("kernel_size", "stride", "padding") else "a list"
-            text = f"{owner}: {key}: expected {wanted}, got {_short(got)}."
         case _:
-            field = next((str(part) for part in reversed(location) if part in known), "")
             reason = finding["msg"].removeprefix("Input ").replace("Tuple", "the list")
             text = f"{owner}: {field + ': ' if field else ''}{reason}, got {_short(got)}."
     return SpecError(f"{where}: {text}", layer_index=next((p for p in location if isinstance(p, int)), None))

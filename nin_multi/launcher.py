@@ -15,23 +15,23 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from nin_multi import registry
-from nin_multi.errors import UsageError
+from nin_multi.errors import NinMultiError, UsageError
 
 MARK = "NIN_MULTI_ENVIRONMENT"  # names the backend whose environment this process already has
+ADDED = "NIN_MULTI_ADDED"  # names the variables that a launcher set: nobody's wish, and gone for the next backend
 
 
 def environment_for(backend: str) -> dict[str, str]:
     """The environment for a process of that backend: ours, plus what the backend asks for and nobody has set."""
     inherited = dict(os.environ)
-    if MARK in inherited:
-        # Variables that a launcher set for another backend are nobody's wish.
-        other = inherited.pop(MARK)
-        for name in registry.load(other).environment() if other else ():
-            inherited.pop(name, None)
-    return {**registry.load(backend).environment(), **inherited, MARK: backend}
+    for name in inherited.pop(ADDED, "").split(","):
+        inherited.pop(name, None)
+    asked = registry.load(backend).environment()
+    added = ",".join(name for name in asked if name not in inherited)
+    return {**asked, **inherited, MARK: backend, ADDED: added}
 
 
 def ensure_environment(backend: str) -> None:
@@ -54,7 +54,8 @@ class ChildResult:
     def failure(self) -> str:
         """One or two lines on why there is no answer; empty where there is one."""
         if self.exit_status < 0:
-            name = signal.Signals(-self.exit_status).name
+            number = -self.exit_status
+            name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
             return f"{self.backend}: its process was ended by {name}"
         if self.answer is None:
             return f"{self.backend}: its process ended with status {self.exit_status} and no answer"
@@ -95,11 +96,16 @@ def ask_each(backends: Sequence[str], arguments: Sequence[str]) -> Iterator[Chil
         yield Child(backend, [*arguments, "--backend", backend]).result()
 
 
-def main() -> None:
+def main() -> NoReturn:
     """`python -m nin_multi.launcher BACKEND PYTHON-ARGUMENTS...`: run Python in a backend's environment."""
-    if len(sys.argv) < 3:
-        raise UsageError("usage: python -m nin_multi.launcher BACKEND PYTHON-ARGUMENTS...")
-    os.execve(sys.executable, [sys.executable, *sys.argv[2:]], environment_for(sys.argv[1]))
+    try:
+        if len(sys.argv) < 3:
+            raise UsageError("usage: python -m nin_multi.launcher BACKEND PYTHON-ARGUMENTS...")
+        environment = environment_for(sys.argv[1])
+    except NinMultiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    os.execve(sys.executable, [sys.executable, *sys.argv[2:]], environment)
 
 
 if __name__ == "__main__":

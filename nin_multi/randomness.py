@@ -30,7 +30,9 @@ def words(count: int, *, seed: int, purpose: Purpose, step: int = 0, part: str =
     """`count` raw 64-bit words. `part` (a layer's or a parameter's name) and `step` set the counter apart."""
     label = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
     # The lowest two of the four counter words stay free for the generator's own counting.
-    generator = np.random.Philox(key=[seed, int(purpose)], counter=[0, 0, label, step])
+    # As uint64 arrays: from a list with a number over 2^63, NumPy makes floats and loses its low bits.
+    key, counter = np.array([seed, int(purpose)], np.uint64), np.array([0, 0, label, step], np.uint64)
+    generator = np.random.Philox(key=key, counter=counter)
     return np.asarray(generator.random_raw(count), dtype=np.uint64)
 
 

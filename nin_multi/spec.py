@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 Count = Annotated[int, Strict(), Field(ge=1)]
 Pad = Annotated[int, Strict(), Field(ge=0)]
-Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+Rate = Annotated[float, Strict(), Field(ge=0.0, lt=1.0)]
 # No dots and no digits in front: the name is also a child's name in the frameworks' own nets.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 
@@ -279,6 +279,25 @@ class NinBlock(LayerBase):
             layers += [Conv2d(name=f"mlp{i}", out_channels=width, kernel_size=(1, 1)), ReLU(name=f"relu{i}")]
         return tuple(layers if self.final_relu else layers[:-1])
 
+    def output_shape(self, shape: Shape) -> Shape:
+        for layer in self.inner():
+            shape = layer.output_shape(shape)
+        return shape
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        found: dict[str, Shape] = {}
+        for layer in self.inner():
+            found |= {f"{layer.name}.{key}": value for key, value in layer.parameter_shapes(shape).items()}
+            shape = layer.output_shape(shape)
+        return found
+
+    def multiply_adds(self, shape: Shape) -> int:
+        total = 0
+        for layer in self.inner():
+            total += layer.multiply_adds(shape)
+            shape = layer.output_shape(shape)
+        return total
+
 
 Layer = Annotated[
     Union[  # noqa: UP007  (pydantic reads the discriminator from the union object)
@@ -293,16 +312,12 @@ LAYER_TYPES: dict[str, type[LayerBase]] = {
 
 
 def _trace_layer(layer: Layer, shape: Shape, name: str) -> TracedLayer:
-    if inner := layer.inner():
-        parts: list[TracedLayer] = []
-        for part in inner:
-            parts.append(_trace_layer(part, parts[-1].output if parts else shape, f"{name}.{part.name}"))
-        held = {key: value for part in parts for key, value in part.parameters.items()}
-        total = sum(part.multiply_adds for part in parts)
-        return TracedLayer(name, layer, shape, parts[-1].output, held, total, tuple(parts))
     output = layer.output_shape(shape)
     held = {f"{name}.{key}": value for key, value in layer.parameter_shapes(shape).items()}
-    return TracedLayer(name, layer, shape, output, held, layer.multiply_adds(shape))
+    parts: list[TracedLayer] = []
+    for part in layer.inner():
+        parts.append(_trace_layer(part, parts[-1].output if parts else shape, f"{name}.{part.name}"))
+    return TracedLayer(name, layer, shape, output, held, layer.multiply_adds(shape), tuple(parts))
 
 
 class Architecture(BaseModel):

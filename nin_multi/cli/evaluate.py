@@ -26,18 +26,16 @@ def evaluate(
     json: JsonOption = False,
 ) -> int:
     """Mean cross-entropy and accuracy of a run's weights on the first N test images."""
-    from nin_multi.spec import Architecture
     from nin_multi.training.run_directory import WEIGHTS, RunDirectory
     from nin_multi.weights import load_weights
 
     directory = RunDirectory.open(run)
     facts = directory.facts()
     framework = one_backend(backend or str(facts["backend"]))
-    params, header = load_weights(run / WEIGHTS)
-    architecture = Architecture.model_validate(header["architecture"])
+    stored = load_weights(run / WEIGHTS)
     network = framework.build(
-        architecture,
-        params,
+        stored.architecture,
+        stored.params,
         device=device or framework.devices()[0],
         precision=precision or framework.precisions[0],
     )
@@ -45,7 +43,7 @@ def evaluate(
     from nin_multi.training import loop
 
     data = load_dataset(dataset or facts["dataset"]["name"], data_dir, report=note).head(None, test_examples)
-    loss, acc = loop.evaluate(network, architecture, data.test, facts["recipe"]["batch_size"])
+    loss, acc = loop.evaluate(network, stored.architecture, data.test, facts["recipe"]["batch_size"])
     result: dict[str, Any] = {
         "run": str(run),
         "backend": framework.name,

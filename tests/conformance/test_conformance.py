@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from strategies import architectures
 
 from nin_multi import checks, randomness, registry, zoo
 from nin_multi.architecture_file import load_architecture, parse_architecture
@@ -16,7 +17,6 @@ from nin_multi.backend import Backend, Labels, Network, Params
 from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer
 from nin_multi.randomness import Purpose
 from nin_multi.spec import Architecture, LayerBase
-from tests.strategies import architectures
 
 ORACLE = registry.load("numpy")
 

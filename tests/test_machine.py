@@ -1,0 +1,87 @@
+"""What a result was measured on: facts against the system's own tools, and no name of a person or host."""
+
+from __future__ import annotations
+
+import getpass
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nin_multi import machine
+
+
+def test_describe_has_the_facts_of_this_machine() -> None:
+    facts = machine.describe()
+    assert set(facts) == {"processor", "instruction_sets", "cores", "memory_bytes", "system"}
+    assert facts["cores"] == len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert facts["system"] == f"{os.uname().sysname} {os.uname().release}"
+    assert facts["processor"]
+    assert json.loads(json.dumps(facts)) == facts
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="needs /proc")
+def test_memory_and_instruction_sets_are_the_kernels() -> None:
+    facts = machine.describe()
+    kilobytes = int(re.search(r"MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text()).group(1))
+    assert facts["memory_bytes"] == pytest.approx(kilobytes * 1024, rel=0.01)
+    words = set(Path("/proc/cpuinfo").read_text().split())
+    assert set(facts["instruction_sets"]) == words & {
+        "avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve"
+    }  # fmt: skip
+
+
+def test_it_names_no_person_and_no_host() -> None:
+    text = json.dumps([machine.describe(), machine.versions("numpy", "1")])
+    assert socket.gethostname() not in text
+    assert not re.search(rf"\b{re.escape(getpass.getuser())}\b", text)
+
+
+def test_cores_are_those_the_process_may_use() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("no affinity on this system")
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    code += "from nin_multi import machine; print(machine.describe()['cores'])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "1"
+
+
+def test_versions() -> None:
+    assert machine.versions("torch", "9.8.7") == {
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "nin_multi": importlib.metadata.version("nin-multi"),
+        "torch": "9.8.7",
+        "numpy": np.__version__,
+        "safetensors": importlib.metadata.version("safetensors"),
+    }
+    assert platform.python_version() == machine.versions("torch", "9.8.7")["python"]
+
+
+def test_chosen_environment_is_what_the_process_really_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MALLOC_TOP_PAD_", raising=False)
+    asked = {"OMP_NUM_THREADS": "2", "MALLOC_TOP_PAD_": "1"}
+    assert machine.chosen_environment(asked) == {"OMP_NUM_THREADS": "7", "MALLOC_TOP_PAD_": ""}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_peak_memory_is_this_processes_own() -> None:
+    """Linux hands the peak of the process that starts another on to it: here the parent holds the most."""
+    held = np.ones(400_000_000, np.uint8)
+    code = """if True:
+        import re, numpy
+        from nin_multi import machine
+        numpy.ones(150_000_000, 'u1')
+        kilobytes = re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read()).group(1)
+        print(machine.peak_memory_bytes(), 1024 * int(kilobytes))"""
+    peak, kernel = map(int, subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert held.all()
+    assert 150e6 < kernel < 300e6
+    assert peak == pytest.approx(kernel, rel=0.05)
