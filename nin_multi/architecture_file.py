@@ -105,7 +105,10 @@ def _reason(error: Exception) -> str:
 
 
 def _refuse_tricks(text: str, source: str) -> None:
-    """Tags, aliases, deep nesting. None of them has a use here: a tag asks for another type, and a few aliases can stand for gigabytes."""
+    """Tags, aliases, deep nesting: none has a use here.
+
+    A tag asks for another type, a few aliases can stand for gigabytes, and depth exhausts the parser.
+    """
     event: Any  # its stubs know neither marks nor tags
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):

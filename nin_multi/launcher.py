@@ -8,6 +8,7 @@ re-executes Python once. What the user has set stays as it is.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -74,20 +75,29 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if quiet else None,
             text=True,
+            start_new_session=True,  # Ctrl-C comes to us alone, and we tell the child once
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
 
     def result(self) -> ChildResult:
-        """Wait for the end. A KeyboardInterrupt reaches the child too, which is given time to end well."""
+        """Wait for the end. Where we are to leave ourselves, the child is told so and given time to end well."""
         try:
             output, _ = self._process.communicate()
-        except KeyboardInterrupt:
-            self._process.wait()
+        except BaseException:
+            self._process.terminate()
+            self._process.communicate()
             raise
         try:
             answer = json.loads(output)
         except ValueError:
             answer = None
         return ChildResult(self.backend, self._process.returncode, answer if isinstance(answer, dict) else None)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux for a SIGTERM when the parent dies, however it dies: an orphan would train on for hours."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def ask_each(backends: Sequence[str], arguments: Sequence[str]) -> Iterator[ChildResult]:

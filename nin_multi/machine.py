@@ -27,6 +27,11 @@ def describe() -> dict[str, object]:
     }
 
 
+def has_bf16_products() -> bool:
+    """Whether the processor multiplies bfloat16 itself; without, frameworks emulate it, far slower than float32."""
+    return bool({"avx512_bf16", "amx_bf16"} & _processor()[1])
+
+
 def versions(backend: str, framework_version: str) -> dict[str, str]:
     """Versions of everything that can change a result."""
     found = {"python": platform.python_version(), "nin_multi": own_version(), backend: framework_version}

@@ -5,7 +5,10 @@ Nothing heavy is imported here or at the top of a command's module: `--help` has
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
@@ -35,6 +38,8 @@ def main() -> None:
     """Run a command; every expected error becomes one or two lines and an exit status."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    # As Ctrl-C does: whatever is under way gets to clean up, children are ended.
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         status = app(arguments, prog_name="nin_multi", standalone_mode=False)
     except KeyboardInterrupt:
@@ -44,6 +49,10 @@ def main() -> None:
             raise
         status = _failed(*expected, type(error).__name__)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _terminate(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _expected(error: Exception) -> tuple[str, int] | None:

@@ -30,8 +30,6 @@ def faster_choices(
     recipe: Recipe,
     seconds: float,
     train: int,
-    precisions: tuple[str, ...],
-    precision: str,
 ) -> list[str]:
     """Flags that make a long run short, each with what it would take; empty where the run is short."""
     if seconds < WORTH_A_WORD:
@@ -45,6 +43,4 @@ def faster_choices(
         choices.append(
             f"--train-examples {FEWER} --epochs 1 (about {duration(seconds * FEWER / train / recipe.epochs)})"
         )
-    if precision == "fp32" and "bf16" in precisions:
-        choices.append("--precision bf16 (where the processor or GPU has bf16 products)")
     return choices

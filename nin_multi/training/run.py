@@ -116,7 +116,12 @@ def _header(job: Job, network: Network, directory: RunDirectory) -> list[str]:
     batches = training_batches(data.train, architecture, recipe.batch_size, seed=recipe.seed, epoch=0)
     speed = loop.measure(network, batches)
     seconds = seconds_needed(speed, train, test, recipe)
-    choices = faster_choices(architecture, recipe, seconds, train, job.backend.precisions, job.precision)
+    has_bf16 = job.device != "cpu" or machine.has_bf16_products()
+    choices = faster_choices(architecture, recipe, seconds, train)
+    if choices and job.precision == "fp32" and "bf16" in job.backend.precisions and has_bf16:
+        choices.append("--precision bf16")
+    if job.precision == "bf16" and not has_bf16:
+        choices.append("--precision fp32: this processor has no bf16 products and emulates them")
     return [
         f"{architecture.name} on {job.backend.name} {job.backend.version()} ({job.device}, {job.precision}, "
         f"{cores()} cores): {architecture.parameters:,} parameters, "
