@@ -83,7 +83,7 @@ class Child:
         """Wait for the end. Where we are to leave ourselves, the child is told so and given time to end well."""
         try:
             output, _ = self._process.communicate()
-        except BaseException:
+        except BaseException:  # SystemExit from a signal: we are to leave
             self._process.terminate()
             self._process.communicate()
             raise

@@ -193,7 +193,8 @@ class NumpyNetwork:
         value = np.asarray(x, np.float64)
         for traced in self.architecture.trace(len(x)):
             for part in traced.inner or (traced,):
-                value, _ = apply_layer(part, value, self._params, {})
+                with np.errstate(over="ignore", invalid="ignore"):  # a net that diverges is told of elsewhere
+                    value, _ = apply_layer(part, value, self._params, {})
                 yield part.name, value
             if traced.inner:
                 yield traced.name, value
@@ -208,8 +209,8 @@ class NumpyNetwork:
 
     def train_step(self, x: Images, y: Labels, masks: Masks, lr: float) -> StepResult:
         loss, gradients, logits = self._differentiate(x, y, masks)
-        for name, gradient in gradients.items():
-            self._params[name] = self._params[name] - lr * gradient
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._params = {name: value - lr * gradients[name] for name, value in self._params.items()}
         return StepResult(loss * len(y), int((logits.argmax(1) == y).sum()), len(y))
 
     def params(self) -> Params:
@@ -217,10 +218,11 @@ class NumpyNetwork:
 
     def _differentiate(self, x: Images, y: Labels, masks: Masks) -> tuple[float, Gradients, Array]:
         layers = self.architecture.trace(len(x))
-        logits, backward = _sequence(layers, np.asarray(x, np.float64), self._params, masks)
-        loss, by_logits = cross_entropy(logits, y)
         gradients: Gradients = {}
-        backward(by_logits, gradients)
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits, backward = _sequence(layers, np.asarray(x, np.float64), self._params, masks)
+            loss, by_logits = cross_entropy(logits, y)
+            backward(by_logits, gradients)
         return loss, gradients, logits
 
 

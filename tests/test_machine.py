@@ -39,6 +39,12 @@ def test_memory_and_instruction_sets_are_the_kernels() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs /proc")
+def test_bf16_products() -> None:
+    words = set(Path("/proc/cpuinfo").read_text().split())
+    assert machine.has_bf16_products() is any(word in words for word in ("avx512_bf16", "amx_bf16"))
+
+
 def test_it_names_no_person_and_no_host() -> None:
     text = json.dumps([machine.describe(), machine.versions("numpy", "1")])
     assert socket.gethostname() not in text

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -38,21 +38,24 @@ def main() -> None:
     """Run a command; every expected error becomes one or two lines and an exit status."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    # As Ctrl-C does: whatever is under way gets to clean up, children are ended.
-    signal.signal(signal.SIGTERM, _terminate)
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        status = app(arguments, prog_name="nin_multi", standalone_mode=False)
-    except KeyboardInterrupt:
-        status = _failed("interrupted", 130, "Interrupted")
+        status = app(arguments or ["--help"], prog_name="nin_multi", standalone_mode=False)
+    except SystemExit as left:
+        status = _failed("interrupted", left.code, "Interrupted") if left.code in (130, 143) else left.code
     except Exception as error:
         if debug or not (expected := _expected(error)):
             raise
         status = _failed(*expected, type(error).__name__)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _terminate(number: int, _: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    """SIGINT and SIGTERM alike: whatever is under way gets to clean up, and children are ended."""
+    raise SystemExit(128 + number)
 
 
 def _expected(error: Exception) -> tuple[str, int] | None:
@@ -61,12 +64,14 @@ def _expected(error: Exception) -> tuple[str, int] | None:
 
     if isinstance(error, NinMultiError):
         return str(error), error.exit_status
+    if isinstance(error, OSError) and error.filename:  # a path too long, or one we may not look at
+        return f"{error.filename}: {error.strerror}", 2
     if hasattr(error, "format_message"):  # the command line's own errors: an unknown option, a missing value
         return f"{error.format_message()}\nSee nin_multi --help.", 2
     return None
 
 
-def _failed(message: str, status: int, kind: str) -> int:
+def _failed(message: str, status: Any, kind: str) -> Any:
     from nin_multi.cli.common import note, print_json
 
     note(f"error: {message}")

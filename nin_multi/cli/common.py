@@ -50,15 +50,17 @@ def console() -> Console:
     """For tables on stdout; as wide as they need where stdout is no terminal."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    # No markup: a reason or a file's name may hold square brackets.
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
 
 
 def table(title: str, *left: str, right: Sequence[str] = ()) -> Table:
     """A table that fits 80 columns: no frame, text to the left, numbers to the right."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    grid = Table(*left, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(*left, title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in right:
         grid.add_column(heading, justify="right")
     return grid

@@ -22,6 +22,8 @@ from nin_multi.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from nin_multi.spec import Architecture
 
 ExpandOption = Annotated[bool, typer.Option("--expand", help="Open the blocks.")]
@@ -108,7 +110,9 @@ def _print_table(found: dict[str, Any], names: list[str]) -> None:
         console().print(f"{verdict}: spec, {', '.join(names)}.")
 
 
-def _cell(observed: list[int] | None, expected: list[int]) -> str:
+def _cell(observed: list[int] | None, expected: list[int]) -> Text:
+    from rich.text import Text
+
     if observed == expected:
-        return "same"
-    return "[red]missing[/]" if observed is None else f"[red]{show_shape(observed)}[/]"
+        return Text("same")
+    return Text("missing" if observed is None else show_shape(observed), style="red")

@@ -58,19 +58,21 @@ def train(
 ) -> int:
     """Train one architecture in one framework; the defaults are the chapter's."""
     # What can be wrong without a framework is found out before one is started.
+    from nin_multi.backend import check_request
     from nin_multi.training.recipe import Recipe
 
     recipe = Recipe(epochs, batch_size, lr, seed, train_examples, test_examples)
     architecture = load_architecture(arch, input)
     framework = one_backend(backend)
+    chosen, kind = device or framework.devices()[0], precision or framework.precisions[0]
+    check_request(framework, chosen, kind)
     from nin_multi.data import load_dataset
     from nin_multi.training.display import choose_display
     from nin_multi.training.run import Job
     from nin_multi.training.run import train as run
 
     data = load_dataset(dataset, data_dir, report=note).head(train_examples, test_examples)
-    chosen = device or framework.devices()[0]
-    job = Job(framework, chosen, precision or framework.precisions[0], architecture, data, recipe)
+    job = Job(framework, chosen, kind, architecture, data, recipe)
     job.check()
     result = run(job, _directory(job, run_dir, runs_dir), choose_display())
     _report(result, json)

@@ -17,9 +17,9 @@ def seconds_needed(images_per_sec: float, train: int, test: int, recipe: Recipe)
 
 
 def duration(seconds: float) -> str:
-    """A duration for people: "25 s", "12 min", "3.4 h", "2.1 days"."""
+    """A duration for people: "25 s", "12 min", "3.4 h", "2.1 days"; nothing but nothing takes 0 s."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 1 or seconds == 0 else "1 s"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

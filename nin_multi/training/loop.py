@@ -97,6 +97,8 @@ def fit(
         if not _epoch(network, Ahead(batches), recipe, progress, watcher):
             return
         progress.test_loss, progress.test_acc = evaluate(network, architecture, dataset.test, recipe.batch_size)
+        if not math.isfinite(progress.test_loss):
+            raise NotFinite(f"the test loss is {progress.test_loss} after epoch {progress.epoch}")
         watcher.epoch(progress)
 
 

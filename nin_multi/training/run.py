@@ -64,11 +64,15 @@ def train(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]
     Raises DataError where labels and classes do not fit, BackendUnavailable, UnsupportedLayer, RunError.
     """
     job.check()
-    params = randomness.initial_parameters(job.architecture, job.recipe.seed)
-    network = job.backend.build(job.architecture, params, device=job.device, precision=job.precision)
-    directory.begin(_facts(job))
-    for line in _header(job, network, directory):
-        display.note(line)
+    try:
+        params = randomness.initial_parameters(job.architecture, job.recipe.seed)
+        network = job.backend.build(job.architecture, params, device=job.device, precision=job.precision)
+        for line in _header(job, network, directory):
+            display.note(line)
+        directory.begin(_facts(job))
+    except BaseException:
+        directory.abandon()  # an empty directory would only puzzle
+        raise
     status: dict[str, Any] = {"status": "done"}
     progress = loop.start(job.dataset, job.recipe)
     with display, _signals() as caught:
@@ -125,13 +129,17 @@ def _header(job: Job, network: Network, directory: RunDirectory) -> list[str]:
     return [
         f"{architecture.name} on {job.backend.name} {job.backend.version()} ({job.device}, {job.precision}, "
         f"{cores()} cores): {architecture.parameters:,} parameters, "
-        f"{architecture.multiply_adds / 1e6:,.1f} M multiply-adds",
-        f"{data.title}: {train:,} training and {test:,} test images at {height} x {width}, from {data.source}",
-        f"{recipe.epochs} epochs of {progress.steps_per_epoch} steps, batch {recipe.batch_size}, "
+        f"{architecture.multiply_adds:,} multiply-adds",
+        f"{data.title}: {train:,} training and {test:,} test images at {height} x {width} ({data.source})",
+        f"{_count(recipe.epochs, 'epoch')} of {_count(progress.steps_per_epoch, 'step')}, batch {recipe.batch_size}, "
         f"learning rate {recipe.lr:g}, seed {recipe.seed}; run directory {directory.path}",
         f"measured {speed:.1f} images/s: this will take about {duration(seconds)}"
         + ("".join(f"\n  faster: {choice}" for choice in choices)),
     ]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _watcher(directory: RunDirectory, display: Display, caught: list[int]) -> Watcher:

@@ -6,11 +6,14 @@ curve come at the end.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from nin_multi.errors import RunError
 from nin_multi.files import write_json
@@ -24,6 +27,22 @@ RUN, EVENTS, RESULT, WEIGHTS, CURVE = (
 )
 
 
+class _FactsRecipe(BaseModel):
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+class _FactsDataset(BaseModel):
+    name: str
+
+
+class _Facts(BaseModel):
+    """What other commands read in run.json."""
+
+    backend: str
+    recipe: _FactsRecipe
+    dataset: _FactsDataset
+
+
 class RunDirectory:
     """One run on disk. `create` begins one, `open` reads one that is there."""
 
@@ -33,11 +52,11 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
         """Raises RunError where a run is already there, or where nothing can be written."""
-        if (path / RUN).exists():
-            raise RunError(f"{path}: already holds a run; choose another --run-dir, or remove it yourself")
-        if path.exists() and not path.is_dir():
-            raise RunError(f"{path}: expected a directory for the run, got a file")
         try:
+            if (path / RUN).exists():
+                raise RunError(f"{path}: already holds a run; choose another --run-dir, or remove it yourself")
+            if path.exists() and not path.is_dir():
+                raise RunError(f"{path}: expected a directory for the run, got a file")
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path}: cannot be created ({error.strerror}); choose another --run-dir") from None
@@ -86,14 +105,27 @@ class RunDirectory:
             facts = json.loads((self.path / RUN).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path / RUN}: cannot be read as JSON ({error})") from None
-        if not isinstance(facts, dict):
-            raise RunError(f"{self.path / RUN}: expected a JSON object, got {type(facts).__name__}")
-        return facts
+        try:
+            _Facts.model_validate(facts)
+        except ValidationError as error:
+            finding = error.errors()[0]
+            where = ".".join(map(str, finding["loc"])) or "the whole"
+            raise RunError(f"{self.path / RUN}: damaged: {where}: {finding['msg']}") from None
+        return dict(facts)
+
+    def abandon(self) -> None:
+        """Take back a directory that never came to hold anything."""
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def events(self) -> list[dict[str, Any]]:
-        """All complete events, in order."""
+        """All complete events, in order: a last line that was torn off in the middle is left out."""
         text = (self.path / EVENTS).read_text(encoding="utf-8") if (self.path / EVENTS).exists() else ""
-        return [json.loads(line) for line in text.splitlines()]
+        whole, _, _ = text.rpartition("\n")
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise RunError(f"{self.path / EVENTS}: damaged before its last line ({error})") from None
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json: the last file of a run."""

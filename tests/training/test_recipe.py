@@ -1,0 +1,49 @@
+"""The recipe: the chapter's values by default, and no value that cannot be trained with."""
+
+from __future__ import annotations
+
+import pytest
+
+from nin_multi.errors import UsageError
+from nin_multi.training.recipe import Recipe
+
+
+def test_the_defaults_are_the_chapters() -> None:
+    assert Recipe().as_dict() == {
+        "epochs": 10,
+        "batch_size": 128,
+        "lr": 0.1,
+        "seed": 0,
+        "train_examples": None,
+        "test_examples": None,
+    }
+
+
+def test_a_recipe_comes_back_from_its_plain_values() -> None:
+    recipe = Recipe(3, 32, 0.05, 2**63 - 1, 100, 1)
+    assert Recipe(**recipe.as_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "flag", "expected"),
+    [
+        ("epochs", 0, "--epochs", "at least 1"),
+        ("epochs", -3, "--epochs", "at least 1"),
+        ("batch_size", 0, "--batch-size", "at least 1"),
+        ("train_examples", 0, "--train-examples", "at least 1"),
+        ("test_examples", 0, "--test-examples", "at least 1"),
+        ("lr", 0.0, "--lr", "positive"),
+        ("lr", -1.0, "--lr", "positive"),
+        ("lr", float("nan"), "--lr", "positive"),
+        ("lr", float("inf"), "--lr", "positive"),
+        ("seed", -1, "--seed", "0 to 2^63 - 1"),
+        ("seed", 2**63, "--seed", "0 to 2^63 - 1"),
+    ],
+)
+def test_values_out_of_range(field: str, value: float, flag: str, expected: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Recipe(**{field: value})
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{flag}: expected ")
+    assert expected in line
+    assert line.endswith(f"got {value}")
