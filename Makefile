@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 # The same small net, from the same weights, briefly in all three frameworks: about three minutes on two cores.
 compare: setup
 	$(BIN)/python -m nin_multi compare --backend $(FRAMEWORKS) --arch nin-mnist \
-		--train-examples 6400 --test-examples 2000 --epochs 1 $(ARGS)
+		--train-examples 6400 --test-examples 1000 --epochs 1 --batch-size 16 $(ARGS)
 
 train: setup
 	$(BIN)/python -m nin_multi train --backend torch $(ARGS)

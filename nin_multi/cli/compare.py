@@ -78,13 +78,17 @@ def _print_table(arch: str, runs: list[dict[str, Any]]) -> None:
     title = arch
     if done:
         source = "synthetic images" if done[0]["synthetic"] else done[0]["dataset"]
-        title = f"{arch} on {done[0]['train_examples']:,} {source}, {done[0]['epochs']} epochs, the same start for all"
+        title = f"{arch} on {done[0]['train_examples']:,} {source}, {_epochs(done[0]['epochs'])}, one start for all"
     headings = ("loss", "train acc", "test acc", "images/s", "compute", "memory")
     grid = table(title, "framework", right=headings)
     for run in runs:
         grid.add_row(*_cells(run))
     console().print(grid)
     console().print("images/s counts data preparation, compute leaves it out; memory: the most a process held.")
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def _cells(run: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,8 +26,21 @@ def draw_curve(events: Iterable[Mapping[str, Any]], epochs: int, title: str) -> 
         axes.plot(at, [event["train_acc"] for event in steps], "--", color="C4", label="train acc")
         marker = "." if len(ends) == 1 else ""  # a line needs two points to be seen
         ended = [event["epoch"] for event in ends]
-        axes.plot(ended, [event["test_acc"] for event in ends], "-.", marker=marker, color="C2", label="test acc")
-        axes.set(xlabel="epoch", xlim=(min(1, *at, 1) if epochs > 1 else 0, epochs), ylim=(0, None), title=title)
+        axes.plot(
+            ended,
+            [event["test_acc"] for event in ends],
+            "-.",
+            marker=marker,
+            color="C2",
+            label="test acc",
+            clip_on=False,
+        )
+        axes.set(
+            xlabel="epoch",
+            xlim=(min(1, *at, 1) if epochs > 1 else 0, epochs),
+            ylim=(0, None),
+            title=textwrap.fill(title, 52),
+        )
         axes.grid()
         axes.legend()
         buffer = io.BytesIO()

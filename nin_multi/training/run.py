@@ -181,7 +181,12 @@ def _finish(
     """Weights, curve and result.json; the result."""
     run = progress.run_totals
     # Nothing here may depend on time or place: equal runs give equal files.
-    facts = {"backend": job.backend.name, "step": progress.step, "seed": job.recipe.seed}
+    facts = {
+        "backend": job.backend.name,
+        "dataset": job.dataset.name,
+        "step": progress.step,
+        "seed": job.recipe.seed,
+    }
     save_weights(directory.path / WEIGHTS, network.params(), job.architecture, **facts)
     write_bytes(directory.path / CURVE, draw_curve(directory.events(), job.recipe.epochs, job.title()))
     result = {

@@ -153,6 +153,18 @@ def test_training_follows_the_oracle(backend: Backend, architecture: Architectur
     )
 
 
+def test_other_precisions_are_near_the_default(backend: Backend) -> None:
+    """bf16 keeps 8 bits of a product's factors: the loss moves by about 2^-8, and no more."""
+    params, x, y = random_params(EVERYTHING), images(EVERYTHING, 4), labels(EVERYTHING, 4)
+    masks = randomness.dropout_masks(EVERYTHING, 4, seed=0, step=0)
+    expected = build(backend, EVERYTHING, params).train_step(x, y, masks, 0.1).loss
+    for precision in backend.precisions[1:]:
+        network = backend.build(EVERYTHING, params, device="cpu", precision=precision)
+        assert network.train_step(x, y, masks, 0.1).loss == pytest.approx(expected, rel=0.02)
+        assert network.train_step(x, y, masks, 0.1).loss < expected
+        assert all(value.dtype == np.float32 for value in network.params().values())
+
+
 def test_partial_batches_and_evaluation_between_steps(backend: Backend) -> None:
     network, oracle = build(backend, EVERYTHING), build(ORACLE, EVERYTHING)
     for step, count in enumerate((4, 3, 4, 1)):
