@@ -17,7 +17,6 @@ from nin_multi.cli.common import (
     named_backends,
     note,
     print_json,
-    show_bytes,
     table,
 )
 from nin_multi.cli.train import (
@@ -84,7 +83,7 @@ def _print_table(arch: str, runs: list[dict[str, Any]]) -> None:
     for run in runs:
         grid.add_row(*_cells(run))
     console().print(grid)
-    console().print("images/s counts data preparation, compute leaves it out; memory: the most a process held.")
+    console().print("images/s counts data preparation, compute does not; memory is a process's peak.")
 
 
 def _epochs(count: int) -> str:
@@ -96,4 +95,9 @@ def _cells(run: dict[str, Any]) -> list[str]:
         return [run["backend"], f"failed: {run['reason']}"]
     values = ["-" if run[key] is None else f"{run[key]:.3f}" for key in ("loss", "train_acc", "test_acc")]
     speeds = [f"{run[key]:.1f}" for key in ("examples_per_sec", "compute_examples_per_sec")]
-    return [f"{run['backend']} {run['framework_version']}", *values, *speeds, show_bytes(run["peak_memory_bytes"])]
+    return [
+        f"{run['backend']} {run['framework_version']}",
+        *values,
+        *speeds,
+        f"{run['peak_memory_bytes'] / 1e9:.2f} GB",
+    ]
