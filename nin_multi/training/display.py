@@ -109,7 +109,7 @@ class Bars(Silent):
         self._task: Any = None
 
     def note(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, soft_wrap=True)
+        self._bar.console.print(text, markup=False)
 
     def step(self, progress: Progress) -> None:
         totals = progress.epoch_totals
