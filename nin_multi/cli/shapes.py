@@ -90,6 +90,13 @@ def _compare(architecture: Architecture, observed: dict[str, Observed], expand: 
         }
         for row in architecture.walk()
     ]
+    # A layer that the net has and the spec does not is a disagreement too.
+    extra = dict.fromkeys(
+        name for found in observed.values() for name in found if name not in {r["name"] for r in rows}
+    )
+    for name in extra:
+        seen = {backend: found.get(name) for backend, found in observed.items()}
+        rows.append({"name": name, "type": "unexpected", "expected": None, "observed": seen})
     agree = all(shape == row["expected"] for row in rows for shape in row["observed"].values())
     shown = [row for row in rows if expand or "." not in str(row["name"]) or not _agrees(row)]
     return {"arch": architecture.name, "input": [1, *architecture.input], "layers": shown, "agree": agree}
@@ -103,14 +110,14 @@ def _print_table(found: dict[str, Any], names: list[str]) -> None:
     grid = table(f"{found['arch']}, input {show_shape(found['input'])}", "layer", "expected", *names)
     for row in found["layers"]:
         cells = [_cell(row["observed"][name], row["expected"]) for name in names]
-        grid.add_row(row["name"], show_shape(row["expected"]), *cells)
+        grid.add_row(row["name"], show_shape(row["expected"]) if row["expected"] else "none", *cells)
     console().print(grid)
     if names:
         verdict = "All layers agree" if found["agree"] else "The shapes DISAGREE"
         console().print(f"{verdict}: spec, {', '.join(names)}.")
 
 
-def _cell(observed: list[int] | None, expected: list[int]) -> Text:
+def _cell(observed: list[int] | None, expected: list[int] | None) -> Text:
     from rich.text import Text
 
     if observed == expected:

@@ -6,6 +6,10 @@ import re
 
 import pytest
 
+from nin_multi import load
+from nin_multi.checks import expected_shapes
+from nin_multi.cli.shapes import _compare as compare_shapes
+
 # The book's printout of nin_net.layer_summary((1, 1, 224, 224)).
 BOOK = [
     ("block1", [1, 96, 54, 54]),
@@ -132,3 +136,12 @@ class TestSummary:
         (total,) = [line for line in found.out.splitlines() if re.match(r"\W*all\b", line)]
         assert "1,992,166" in total
         assert "762,297,352" in total
+
+
+def test_a_layer_that_the_spec_does_not_have_is_a_disagreement() -> None:
+    architecture = load("nin-mnist")
+    right = {name: list(shape) for name, shape in expected_shapes(architecture).items()}
+    assert compare_shapes(architecture, {"numpy": right}, False)["agree"] is True
+    found = compare_shapes(architecture, {"numpy": {**right, "odd": [1, 2]}}, False)
+    assert found["agree"] is False
+    assert found["layers"][-1] == {"name": "odd", "type": "unexpected", "expected": None, "observed": {"numpy": [1, 2]}}
