@@ -9,6 +9,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -44,14 +45,28 @@ class Network(Protocol):
     def logits(self, x: Images) -> NDArray[Any]:
         """(N, classes), in evaluation mode."""
 
-    def loss_and_gradients(self, x: Images, y: Labels, masks: Masks) -> tuple[float, Params]:
-        """Mean cross-entropy over the batch in training mode, and its gradient for every parameter."""
+    def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
+        """Mean cross-entropy over the batch in training mode, and its gradient for every parameter.
 
-    def train_step(self, x: Images, y: Labels, masks: Masks, lr: float) -> StepResult:
-        """One step of plain SGD on the mean cross-entropy: p <- p - lr * gradient."""
+        `masks` stand in place of the framework's dropout; with None it draws its own.
+        """
+
+    def train_step(
+        self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0
+    ) -> StepResult:
+        """One step of SGD on the mean cross-entropy: v <- momentum * v + gradient, p <- p - lr * v.
+
+        This is torch's definition: the learning rate of a step acts on the whole velocity v, which begins as 0.
+        """
 
     def params(self) -> Params:
         """Copies of the parameters, named and shaped as `Architecture.parameter_shapes`."""
+
+    def velocities(self) -> Params:
+        """Copies of the velocities, named and shaped as the parameters; empty before the first step with momentum."""
+
+    def restore(self, params: Params, velocities: Params) -> None:
+        """Put parameters and velocities (empty: all 0) in place of the net's own, bit for bit."""
 
 
 class Backend(Protocol):
@@ -74,13 +89,36 @@ class Backend(Protocol):
     def environment(self) -> Mapping[str, str]:
         """Variables that a fast and correct process must start with."""
 
-    def build(self, architecture: Architecture, params: Params, *, device: str, precision: str) -> Network:
-        """The framework's net for an architecture. Raises UnsupportedLayer, BackendUnavailable."""
+    def build(
+        self, architecture: Architecture, params: Params, *, device: str, precision: str, seed: int | None = None
+    ) -> Network:
+        """The framework's net for an architecture. `seed` sets the framework's own draws; None leaves them alone.
+
+        Raises CheckpointError, UnsupportedLayer, BackendUnavailable.
+        """
 
     def bare_loop(
         self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str
     ) -> Callable[[int], float]:
         """The framework's own training loop on one batch in memory, for `bench`: steps in, seconds out."""
+
+    @property
+    def weights_suffixes(self) -> tuple[str, ...]:
+        """How the names of the framework's own weights files end, such as (".params",); the first is the usual one."""
+
+    @property
+    def relu_takes_an_index(self) -> bool:
+        """Whether a ReLU is a child of its own where people write the net by hand, and so counts in parameters' names."""
+
+    def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
+        """Arrays of float32, float16 or float64 by the file's own names, in its order; bfloat16 comes as float32.
+
+        Never runs what stands in the file. Raises CheckpointError for all that is not a whole file of that kind,
+        BackendUnavailable where the framework is needed and missing, UsageError where it has no such files.
+        """
+
+    def write_weights(self, path: Path, named: Params) -> None:
+        """A file that the framework's own loader reads; what was at `path` is replaced at once. Raises RunError."""
 
 
 def cores() -> int:
@@ -140,13 +178,27 @@ def check_params(architecture: Architecture, params: Params) -> None:
         if n in params and tuple(params[n].shape) != shape
     ]
     found = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-    problems = "; ".join(f"{what}: {_first_few(names)}" for what, names in found if names)
+    problems = "; ".join(f"{what}: {first_few(names)}" for what, names in found if names)
     if problems:
         raise CheckpointError(f"parameters do not belong to architecture {architecture.name!r}: {problems}")
 
 
-def _first_few(names: list[str]) -> str:
+def first_few(names: list[str]) -> str:
+    """The first three names and how many more, for a message."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def show_name(name: str) -> str:
+    """A name out of somebody's file, fit for a message: on one line, and of an end."""
+    shown = name if name.isprintable() else ascii(name)
+    return shown if len(shown) <= 80 else f"{shown[:80]}..."
+
+
+def unreadable_kind(path: Path, name: str, kind: str) -> CheckpointError:
+    """The error for an array that holds no floating-point numbers, or none that NumPy can have."""
+    return CheckpointError(
+        f"{path}: {show_name(name)} holds {show_name(kind)}; expected float32, float16, bfloat16 or float64"
+    )
 
 
 def unsupported(backend: str, traced: TracedLayer) -> UnsupportedLayer:

@@ -182,12 +182,13 @@ def cross_entropy(logits: Array, labels: Labels) -> tuple[float, Array]:
 
 
 class NumpyNetwork:
-    """A net in float64: parameters, evaluation, gradients, plain SGD."""
+    """A net in float64: parameters, evaluation, gradients, SGD."""
 
-    def __init__(self, architecture: Architecture, params: Params) -> None:
+    def __init__(self, architecture: Architecture, params: Params, seed: int | None = None) -> None:
         self.architecture = architecture
         self.module: Any = self  # there is no framework's net behind it
-        self._params = {name: np.asarray(value, np.float64) for name, value in params.items()}
+        self._random = np.random.default_rng(seed)
+        self.restore(params, {})
 
     def activations(self, x: Images) -> Iterator[tuple[str, Array]]:
         value = np.asarray(x, np.float64)
@@ -203,20 +204,42 @@ class NumpyNetwork:
         *_, (_, last) = self.activations(x)
         return last
 
-    def loss_and_gradients(self, x: Images, y: Labels, masks: Masks) -> tuple[float, Params]:
+    def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, gradients, _ = self._differentiate(x, y, masks)
         return loss, {name: gradients[name].astype(np.float32) for name in self._params}
 
-    def train_step(self, x: Images, y: Labels, masks: Masks, lr: float) -> StepResult:
+    def train_step(
+        self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0
+    ) -> StepResult:
         loss, gradients, logits = self._differentiate(x, y, masks)
         with np.errstate(over="ignore", invalid="ignore"):
-            self._params = {name: value - lr * gradients[name] for name, value in self._params.items()}
+            if momentum:
+                for name, gradient in gradients.items():
+                    self._velocities[name] = momentum * self._velocities.get(name, 0.0) + gradient
+            moves = self._velocities if momentum else gradients
+            self._params = {name: value - lr * moves[name] for name, value in self._params.items()}
         return StepResult(loss * len(y), int((logits.argmax(1) == y).sum()), len(y))
 
     def params(self) -> Params:
         return {name: value.astype(np.float32) for name, value in self._params.items()}
 
-    def _differentiate(self, x: Images, y: Labels, masks: Masks) -> tuple[float, Gradients, Array]:
+    def velocities(self) -> Params:
+        return {name: self._velocities[name].astype(np.float32) for name in self._params if name in self._velocities}
+
+    def restore(self, params: Params, velocities: Params) -> None:
+        self._params = {name: np.asarray(value, np.float64) for name, value in params.items()}
+        self._velocities = {name: np.asarray(value, np.float64) for name, value in velocities.items()}
+
+    def _draw(self, batch: int) -> Masks:
+        """The masks of a dropout of our own."""
+        drawn = {
+            name: (rate, self._random.random((batch, *shape)))
+            for name, (rate, shape) in self.architecture.dropouts().items()
+        }
+        return {name: np.float32((value >= rate) / (1.0 - rate)) for name, (rate, value) in drawn.items()}
+
+    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Gradients, Array]:
+        masks = self._draw(len(x)) if masks is None else masks
         layers = self.architecture.trace(len(x))
         gradients: Gradients = {}
         with np.errstate(over="ignore", invalid="ignore"):
@@ -231,6 +254,8 @@ class NumpyBackend:
 
     name = "numpy"
     precisions = ("fp64",)
+    weights_suffixes = ()
+    relu_takes_an_index = True
 
     def version(self) -> str:
         return np.__version__
@@ -241,10 +266,12 @@ class NumpyBackend:
     def environment(self) -> Mapping[str, str]:
         return {}
 
-    def build(self, architecture: Architecture, params: Params, *, device: str, precision: str) -> NumpyNetwork:
+    def build(
+        self, architecture: Architecture, params: Params, *, device: str, precision: str, seed: int | None = None
+    ) -> NumpyNetwork:
         check_request(self, device, precision)
         check_params(architecture, params)
-        return NumpyNetwork(architecture, params)
+        return NumpyNetwork(architecture, params, seed)
 
     def bare_loop(
         self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str

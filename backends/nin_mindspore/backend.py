@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from nin_multi.backend import (
     Images,
@@ -26,6 +29,8 @@ class MindSporeBackend:
 
     name = "mindspore"
     precisions = ("fp32",)
+    weights_suffixes = (".ckpt",)
+    relu_takes_an_index = True
     _started = False
 
     def version(self) -> str:
@@ -46,10 +51,14 @@ class MindSporeBackend:
             **allocator_environment(),
         }
 
-    def build(self, architecture: Architecture, params: Params, *, device: str, precision: str) -> MindSporeNetwork:
+    def build(
+        self, architecture: Architecture, params: Params, *, device: str, precision: str, seed: int | None = None
+    ) -> MindSporeNetwork:
         check_request(self, device, precision)
         check_params(architecture, params)
         self._start()
+        if seed is not None:
+            self._import().set_seed(seed)
         from nin_mindspore.network import MindSporeNetwork
 
         return MindSporeNetwork(architecture, params)
@@ -61,6 +70,18 @@ class MindSporeBackend:
         from nin_mindspore.bare import bare_loop
 
         return bare_loop(network, x, y)
+
+    def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
+        self._import()
+        from nin_mindspore import weights_file
+
+        return weights_file.read(path)
+
+    def write_weights(self, path: Path, named: Params) -> None:
+        self._import()
+        from nin_mindspore import weights_file
+
+        weights_file.write(path, named)
 
     def _start(self) -> None:
         """Device and threads, once a process: MindSpore takes 25 threads by itself, and refuses a second setting."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nin_multi.backend import (
     Images,
@@ -28,6 +30,8 @@ class MXNetBackend:
 
     name = "mxnet"
     precisions = ("fp32",)
+    weights_suffixes = (".params",)
+    relu_takes_an_index = False  # an activation is part of its convolution
 
     def version(self) -> str:
         return str(self._import().__version__)
@@ -41,9 +45,13 @@ class MXNetBackend:
         # threads allocate, and only the main arena takes blocks over 64 MB from the heap.
         return {"OMP_NUM_THREADS": str(cores()), "MALLOC_ARENA_MAX": "1", **allocator_environment()}
 
-    def build(self, architecture: Architecture, params: Params, *, device: str, precision: str) -> MXNetNetwork:
+    def build(
+        self, architecture: Architecture, params: Params, *, device: str, precision: str, seed: int | None = None
+    ) -> MXNetNetwork:
         check_request(self, device, precision)
         check_params(architecture, params)
+        if seed is not None:
+            self._import().random.seed(seed)
         from nin_mxnet.network import MXNetNetwork
 
         return MXNetNetwork(architecture, params, device)
@@ -55,6 +63,16 @@ class MXNetBackend:
         from nin_mxnet.bare import bare_loop
 
         return bare_loop(network, x, y)
+
+    def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
+        from nin_mxnet import weights_file
+
+        return weights_file.read(path)
+
+    def write_weights(self, path: Path, named: Params) -> None:
+        from nin_mxnet import weights_file
+
+        weights_file.write(path, named)
 
     def _import(self) -> Any:
         # MXNet 1.9.1 still says numpy.bool, which NumPy 1.24 took away.

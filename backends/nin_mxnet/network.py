@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import mxnet as mx
+import numpy as np
 from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock, nn
 from numpy.typing import NDArray
@@ -24,16 +24,13 @@ class MXNetNetwork:
         kind, _, index = device.partition(":")
         self.context = mx.Context(kind, int(index or 0))
         self.module: Any = compile_architecture(architecture)
-        for name, parameter in self._parameters().items():
+        for parameter in self._parameters().values():
             parameter.initialize(mx.init.Zero(), ctx=self.context)
-            parameter.set_data(mx.nd.array(params[name], dtype="float32"))
-        self._training = _Training(self.module)
-        self._training.hybridize(static_alloc=True, static_shape=True)
-
-    @cached_property  # a net without parameters has none, and is still good for its shapes
-    def _trainer(self) -> Any:
-        settings = {"learning_rate": 0.0, "momentum": 0.0, "wd": 0.0}
-        return gluon.Trainer(list(self._parameters().values()), "sgd", settings, kvstore=None)
+        self.restore(params, {})
+        self._with_masks = _Training(self.module, draws=False)
+        self._with_draws = _Training(self.module, draws=True)
+        for training in (self._with_masks, self._with_draws):
+            training.hybridize(static_alloc=True, static_shape=True)
 
     def activations(self, x: Images) -> Iterator[tuple[str, NDArray[Any]]]:
         value = self._array(x)
@@ -49,14 +46,19 @@ class MXNetNetwork:
         result: NDArray[Any] = self.module(self._array(x)).asnumpy()
         return result
 
-    def loss_and_gradients(self, x: Images, y: Labels, masks: Masks) -> tuple[float, Params]:
+    def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
         return float(loss.asscalar()), {name: p.grad().asnumpy() for name, p in self._parameters().items()}
 
-    def train_step(self, x: Images, y: Labels, masks: Masks, lr: float) -> StepResult:
+    def train_step(
+        self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0
+    ) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
-        self._trainer.set_learning_rate(lr)
-        self._trainer.step(1)  # the loss is a mean already
+        for name, parameter in self._parameters().items():
+            weight, move = parameter.data(), parameter.grad()
+            if momentum:
+                move = self._velocity(name, move, momentum)
+            mx.nd.sgd_update(weight, move, lr=lr, wd=0.0, rescale_grad=1.0, out=weight)
         mx.nd.waitall()  # MXNet works on behind our back: a step's time is to be its own
         correct = int((logits.asnumpy().argmax(1) == y).sum())
         return StepResult(float(loss.asscalar()) * len(y), correct, len(y))
@@ -64,10 +66,25 @@ class MXNetNetwork:
     def params(self) -> Params:
         return {name: parameter.data().asnumpy() for name, parameter in self._parameters().items()}
 
-    def _differentiate(self, x: Images, y: Labels, masks: Masks) -> tuple[Any, Any]:
-        dropped = [self._array(masks[name]) for name in self.architecture.dropouts()]
+    def velocities(self) -> Params:
+        return {name: self._velocities[name].asnumpy() for name in self._parameters() if name in self._velocities}
+
+    def restore(self, params: Params, velocities: Params) -> None:
+        for name, parameter in self._parameters().items():
+            parameter.set_data(self._array(np.array(params[name], np.float32)))
+        self._velocities = {name: self._array(np.array(value, np.float32)) for name, value in velocities.items()}
+
+    def _velocity(self, name: str, gradient: Any, momentum: float) -> Any:
+        """The next one. MXNet's own momentum has the learning rate inside, which differs once the rate changes."""
+        before = self._velocities.get(name)
+        self._velocities[name] = gradient.copy() if before is None else momentum * before + gradient
+        return self._velocities[name]
+
+    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[Any, Any]:
+        training = self._with_draws if masks is None else self._with_masks
+        given = [] if masks is None else [self._array(masks[name]) for name in self.architecture.dropouts()]
         with autograd.record(train_mode=True):
-            loss, logits = self._training(self._array(x), self._array(y), *dropped)
+            loss, logits = training(self._array(x), self._array(y), *given)
         loss.backward()
         return loss, logits
 
@@ -80,16 +97,18 @@ class MXNetNetwork:
 
 
 class _Training(HybridBlock):
-    """Training mode in one graph: the net with the harness's dropout masks in place of its own draw, and the loss."""
+    """Training mode in one graph: the net, with the harness's dropout masks unless it draws its own, and the loss."""
 
-    def __init__(self, net: nn.HybridSequential) -> None:
+    def __init__(self, net: nn.HybridSequential, *, draws: bool) -> None:
         super().__init__()
         self.net = net
+        self.draws = draws
         self.loss = gluon.loss.SoftmaxCrossEntropyLoss(axis=-1, sparse_label=True, from_logits=False)
 
     def hybrid_forward(self, F: Any, x: Any, y: Any, *masks: Any) -> tuple[Any, Any]:  # noqa: N803
         remaining = iter(masks)
         for layer in self.net._children.values():
-            x = x * next(remaining) if isinstance(layer, nn.Dropout) else layer(x)
+            masked = isinstance(layer, nn.Dropout) and not self.draws
+            x = x * next(remaining) if masked else layer(x)
         # In float64, which costs nothing for N x classes numbers: oneDNN 2.4's log-softmax is off by 1e-6 in float32.
         return F.mean(self.loss(F.cast(x, dtype="float64"), y)), x

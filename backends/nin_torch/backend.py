@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from nin_multi.backend import (
     Images,
@@ -26,6 +29,8 @@ class TorchBackend:
 
     name = "torch"
     precisions = ("fp32", "bf16")
+    weights_suffixes = (".pt", ".pth")
+    relu_takes_an_index = True
 
     def version(self) -> str:
         return str(self._import().__version__)
@@ -38,9 +43,13 @@ class TorchBackend:
     def environment(self) -> Mapping[str, str]:
         return {"OMP_NUM_THREADS": str(cores()), **allocator_environment()}
 
-    def build(self, architecture: Architecture, params: Params, *, device: str, precision: str) -> TorchNetwork:
+    def build(
+        self, architecture: Architecture, params: Params, *, device: str, precision: str, seed: int | None = None
+    ) -> TorchNetwork:
         check_request(self, device, precision)
         check_params(architecture, params)
+        if seed is not None:
+            self._import().manual_seed(seed)
         from nin_torch.network import TorchNetwork
 
         return TorchNetwork(architecture, params, device, precision)
@@ -52,6 +61,18 @@ class TorchBackend:
         from nin_torch.bare import bare_loop
 
         return bare_loop(network, x, y)
+
+    def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
+        self._import()
+        from nin_torch import weights_file
+
+        return weights_file.read(path)
+
+    def write_weights(self, path: Path, named: Params) -> None:
+        self._import()
+        from nin_torch import weights_file
+
+        weights_file.write(path, named)
 
     def _import(self) -> Any:
         return import_framework("torch", extra="torch")

@@ -29,11 +29,9 @@ class TorchNetwork:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
         net: Any = compile_architecture(architecture)
-        with torch.no_grad():
-            for name, parameter in net.named_parameters():
-                parameter.copy_(torch.from_numpy(np.array(params[name], np.float32)))
         layout = torch.channels_last if self._bf16 else torch.contiguous_format
         self.module: Any = net.to(device=self.device, memory_format=layout)
+        self.restore(params, {})
 
     @cached_property  # a net without parameters has none, and is still good for its shapes
     def _optimizer(self) -> torch.optim.SGD:
@@ -56,14 +54,16 @@ class TorchNetwork:
         self.module.eval()
         return _array(self._evaluate(self.module, self._tensor(x)))
 
-    def loss_and_gradients(self, x: Images, y: Labels, masks: Masks) -> tuple[float, Params]:
+    def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
         return float(loss), {name: _array(p.grad) for name, p in self.module.named_parameters()}
 
-    def train_step(self, x: Images, y: Labels, masks: Masks, lr: float) -> StepResult:
+    def train_step(
+        self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0
+    ) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
         for group in self._optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"], group["momentum"] = lr, momentum
         self._optimizer.step()
         correct = int((logits.argmax(1).cpu().numpy() == y).sum())
         return StepResult(float(loss) * len(y), correct, len(y))
@@ -71,7 +71,22 @@ class TorchNetwork:
     def params(self) -> Params:
         return {name: _array(p) for name, p in self.module.named_parameters()}
 
-    def _differentiate(self, x: Images, y: Labels, masks: Masks) -> tuple[Tensor, Tensor]:
+    def velocities(self) -> Params:
+        state = self._optimizer.state
+        moving = {name: state[p].get("momentum_buffer") for name, p in self.module.named_parameters() if p in state}
+        return {name: _array(velocity) for name, velocity in moving.items() if velocity is not None}
+
+    def restore(self, params: Params, velocities: Params) -> None:
+        self.__dict__.pop("_optimizer", None)  # a new one has no velocities
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                parameter.copy_(torch.from_numpy(np.array(params[name], np.float32)))
+                if name in velocities:
+                    velocity = torch.empty_like(parameter)
+                    velocity.copy_(torch.from_numpy(np.array(velocities[name], np.float32)))
+                    self._optimizer.state[parameter]["momentum_buffer"] = velocity
+
+    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[Tensor, Tensor]:
         self.module.train()
         self.module.zero_grad(set_to_none=True)
         with self.autocast():
@@ -81,10 +96,11 @@ class TorchNetwork:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), logits.detach()
 
-    def _forward(self, x: Tensor, masks: Masks) -> Tensor:
-        """Training mode, with the harness's dropout masks in place of the framework's own draw."""
+    def _forward(self, x: Tensor, masks: Masks | None) -> Tensor:
+        """Training mode, with the harness's dropout masks, where it gives some, in place of the framework's own draw."""
         for name, layer in self.module.named_children():
-            x = x * self._tensor(masks[name]) if isinstance(layer, nn.Dropout) else layer(x)
+            mask = masks[name] if masks is not None and isinstance(layer, nn.Dropout) else None
+            x = layer(x) if mask is None else x * self._tensor(mask)
         return x
 
     def _evaluate(self, layer: nn.Module, x: Tensor) -> Tensor:
