@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from nin_multi.backend import (
     check_request,
     unsupported,
 )
+from nin_multi.errors import UsageError
 from nin_multi.spec import (
     Architecture,
     AvgPool2d,
@@ -42,9 +44,9 @@ from nin_multi.spec import (
 Array = NDArray[np.float64]
 # Its type stubs differ between NumPy versions, and some know no tuple of axes.
 sliding_window_view: Any = stride_tricks.sliding_window_view
-Gradients = dict[str, Array]
+Named = dict[str, Array]  # by parameter name
 # Gradient of the loss by a layer's output -> gradient by its input; parameter gradients go into the dictionary.
-Backward = Callable[[Array, Gradients], Array]
+Backward = Callable[[Array, Named], Array]
 
 
 def apply_layer(traced: TracedLayer, x: Array, params: Mapping[str, Array], masks: Masks) -> tuple[Array, Backward]:
@@ -83,7 +85,7 @@ def _sequence(
         x, step = apply_layer(traced, x, params, masks)
         steps.append(step)
 
-    def backward(g: Array, gradients: Gradients) -> Array:
+    def backward(g: Array, gradients: Named) -> Array:
         for step in reversed(steps):
             g = step(g, gradients)
         return g
@@ -108,7 +110,7 @@ def _conv2d(layer: Conv2d, name: str, x: Array, params: Mapping[str, Array]) -> 
         np.matmul(matrix, patches(padded[i]), out=y[i])
     y = y.reshape(n, out, rows, columns)
 
-    def backward(g: Array, gradients: Gradients) -> Array:
+    def backward(g: Array, gradients: Named) -> Array:
         flat = g.reshape(n, out, rows * columns)
         by_weight, by_padded = np.zeros_like(matrix), np.zeros_like(padded)
         for i in range(n):
@@ -128,7 +130,7 @@ def _conv2d(layer: Conv2d, name: str, x: Array, params: Mapping[str, Array]) -> 
 def _linear(name: str, x: Array, params: Mapping[str, Array]) -> tuple[Array, Backward]:
     weight, bias = params[f"{name}.weight"], params.get(f"{name}.bias")
 
-    def backward(g: Array, gradients: Gradients) -> Array:
+    def backward(g: Array, gradients: Named) -> Array:
         gradients[f"{name}.weight"] = g.T @ x
         if bias is not None:
             gradients[f"{name}.bias"] = g.sum(0)
@@ -188,6 +190,8 @@ class NumpyNetwork:
         self.architecture = architecture
         self.module: Any = self  # there is no framework's net behind it
         self._random = np.random.default_rng(seed)
+        self._params: Named = {}
+        self._velocities: Named = {}
         self.restore(params, {})
 
     def activations(self, x: Images) -> Iterator[tuple[str, Array]]:
@@ -208,9 +212,7 @@ class NumpyNetwork:
         loss, gradients, _ = self._differentiate(x, y, masks)
         return loss, {name: gradients[name].astype(np.float32) for name in self._params}
 
-    def train_step(
-        self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0
-    ) -> StepResult:
+    def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, gradients, logits = self._differentiate(x, y, masks)
         with np.errstate(over="ignore", invalid="ignore"):
             if momentum:
@@ -236,12 +238,12 @@ class NumpyNetwork:
             name: (rate, self._random.random((batch, *shape)))
             for name, (rate, shape) in self.architecture.dropouts().items()
         }
-        return {name: np.float32((value >= rate) / (1.0 - rate)) for name, (rate, value) in drawn.items()}
+        return {name: ((value >= rate) / (1.0 - rate)).astype(np.float32) for name, (rate, value) in drawn.items()}
 
-    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Gradients, Array]:
+    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Named, Array]:
         masks = self._draw(len(x)) if masks is None else masks
         layers = self.architecture.trace(len(x))
-        gradients: Gradients = {}
+        gradients: Named = {}
         with np.errstate(over="ignore", invalid="ignore"):
             logits, backward = _sequence(layers, np.asarray(x, np.float64), self._params, masks)
             loss, by_logits = cross_entropy(logits, y)
@@ -285,3 +287,9 @@ class NumpyBackend:
             return time.perf_counter() - began
 
         return run
+
+    def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
+        raise UsageError(f"{path}: numpy has no weights files of its own; convert it to .safetensors")
+
+    def write_weights(self, path: Path, named: Params) -> None:
+        raise UsageError(f"{path}: numpy has no weights files of its own; write .safetensors")

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from nin_multi.spec import Architecture, Shape
 
+INITIALISATIONS = ("xavier", "he")
+
 
 class Purpose(IntEnum):
     """What a draw is for: part of the key, so that no two purposes share numbers."""
@@ -42,17 +44,22 @@ def uniform(shape: Shape, *, seed: int, purpose: Purpose, step: int = 0, part: s
     return ((raw >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(shape)
 
 
-def initial_parameters(architecture: Architecture, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Xavier-uniform weights (Glorot and Bengio, 2010) and zero biases, float32, by parameter name.
+def initial_parameters(architecture: Architecture, seed: int, init: str = "xavier") -> dict[str, NDArray[np.float32]]:
+    """Uniform weights and zero biases, float32, by parameter name.
 
-    The bound is sqrt(6 / (fan_in + fan_out)); both fans of a convolution count the kernel's area.
+    The bound of the weights is, by `init`,
+    - "xavier": sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010);
+    - "he": sqrt(6 / fan_in), the variance 2 / fan_in of He et al., 2015, for layers before a ReLU.
+
+    Both fans of a convolution count the kernel's area. The draws are the same numbers, only their bound differs.
     """
     params: dict[str, NDArray[np.float32]] = {}
     for name, shape in architecture.parameter_shapes().items():
         if len(shape) == 1:
             params[name] = np.zeros(shape, np.float32)
             continue
-        bound = math.sqrt(6.0 / ((shape[0] + shape[1]) * math.prod(shape[2:])))
+        fans = shape[1] if init == "he" else shape[0] + shape[1]
+        bound = math.sqrt(6.0 / (fans * math.prod(shape[2:])))
         draw = uniform(shape, seed=seed, purpose=Purpose.WEIGHTS, part=name)
         params[name] = ((2.0 * draw - 1.0) * bound).astype(np.float32)
     return params

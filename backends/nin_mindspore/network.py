@@ -52,9 +52,7 @@ class MindSporeNetwork:
         named = zip(self._parameters, gradients, strict=True)
         return float(loss.asnumpy()), {name: g.asnumpy() for name, g in named}
 
-    def train_step(
-        self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0
-    ) -> StepResult:
+    def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         step = self._step(draws=masks is None, moves=momentum > 0)
         loss, logits = step(Tensor(np.float32(lr)), Tensor(np.float32(momentum)), *self._tensors(x, y, masks))
         correct = int((logits.asnumpy().argmax(1) == y).sum())

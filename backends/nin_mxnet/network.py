@@ -50,9 +50,7 @@ class MXNetNetwork:
         loss, _ = self._differentiate(x, y, masks)
         return float(loss.asscalar()), {name: p.grad().asnumpy() for name, p in self._parameters().items()}
 
-    def train_step(
-        self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0
-    ) -> StepResult:
+    def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
         for name, parameter in self._parameters().items():
             weight, move = parameter.data(), parameter.grad()

@@ -58,9 +58,7 @@ class TorchNetwork:
         loss, _ = self._differentiate(x, y, masks)
         return float(loss), {name: _array(p.grad) for name, p in self.module.named_parameters()}
 
-    def train_step(
-        self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0
-    ) -> StepResult:
+    def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
         for group in self._optimizer.param_groups:
             group["lr"], group["momentum"] = lr, momentum
@@ -97,7 +95,7 @@ class TorchNetwork:
         return loss.detach(), logits.detach()
 
     def _forward(self, x: Tensor, masks: Masks | None) -> Tensor:
-        """Training mode, with the harness's dropout masks, where it gives some, in place of the framework's own draw."""
+        """Training mode, with the harness's dropout masks in place of the framework's own draw, if there are any."""
         for name, layer in self.module.named_children():
             mask = masks[name] if masks is not None and isinstance(layer, nn.Dropout) else None
             x = layer(x) if mask is None else x * self._tensor(mask)

@@ -21,8 +21,11 @@ from nin_multi.cli.common import (
 )
 from nin_multi.cli.train import (
     BatchOption,
+    DropoutOption,
     EpochsOption,
+    InitOption,
     LrOption,
+    MomentumOption,
     RunsDirOption,
     SeedOption,
     TestOption,
@@ -40,6 +43,9 @@ def compare(
     epochs: EpochsOption = 10,
     batch_size: BatchOption = 128,
     lr: LrOption = 0.1,
+    momentum: MomentumOption = 0.0,
+    init: InitOption = "xavier",
+    dropout: DropoutOption = "shared",
     seed: SeedOption = 0,
     train_examples: TrainOption = None,
     test_examples: TestOption = None,
@@ -52,7 +58,7 @@ def compare(
 
     names = named_backends(backend)
     load_architecture(arch, None)
-    recipe = Recipe(epochs, batch_size, lr, seed, train_examples, test_examples)
+    recipe = Recipe(epochs, batch_size, lr, seed, train_examples, test_examples, momentum, init, dropout)
     flags = {"--arch": arch, "--dataset": dataset, "--data-dir": data_dir, "--runs-dir": runs_dir}
     flags |= {f"--{key.replace('_', '-')}": value for key, value in recipe.as_dict().items()}
     arguments = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]

@@ -20,26 +20,46 @@ from nin_multi.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from nin_multi.spec import Architecture
+    from nin_multi.training.recipe import Recipe
     from nin_multi.training.run import Job
     from nin_multi.training.run_directory import RunDirectory
 
-BackendOption = Annotated[str, typer.Option("--backend", metavar="NAME", help="torch, mindspore, mxnet or numpy.")]
+BackendOption = Annotated[
+    str | None, typer.Option("--backend", metavar="NAME", help="torch, mindspore, mxnet or numpy.")
+]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="Such as cpu or cuda:0; the best here if not given.")
 ]
 PrecisionOption = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16, as the backend offers.")]
 EpochsOption = Annotated[int, typer.Option("--epochs", help="Passes over the training images.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", help="Images per step.")]
-LrOption = Annotated[float, typer.Option("--lr", help="Learning rate of plain SGD.")]
+LrOption = Annotated[float, typer.Option("--lr", help="Learning rate of SGD.")]
+MomentumOption = Annotated[float, typer.Option("--momentum", help="As torch defines it; 0 is plain SGD.")]
+InitOption = Annotated[str, typer.Option("--init", metavar="xavier|he", help="Initial weights.")]
+DropoutOption = Annotated[
+    str,
+    typer.Option("--dropout", metavar="shared|native", help="Masks alike in all frameworks, or each one's own draw."),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of initial weights, order and dropout masks.")]
 TrainOption = Annotated[int | None, typer.Option("--train-examples", metavar="N", help="Only the first N.")]
 TestOption = Annotated[int | None, typer.Option("--test-examples", metavar="N", help="Only the first N.")]
 RunDirOption = Annotated[Path | None, typer.Option("--run-dir", help="A directory that holds no run yet.")]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        help="Go on from a run's last checkpoint. With it go only --backend, --device, --precision, --data-dir, "
+        "--json, and --epochs to train longer.",
+    ),
+]
 RunsDirOption = Annotated[Path, typer.Option("--runs-dir", help="Where a run directory is made if none is given.")]
 
 
 def train(
-    backend: BackendOption,
+    context: typer.Context,
+    backend: BackendOption = None,
     arch: ArchOption = "nin",
     input: InputOption = None,
     dataset: DatasetOption = "auto",
@@ -47,36 +67,111 @@ def train(
     epochs: EpochsOption = 10,
     batch_size: BatchOption = 128,
     lr: LrOption = 0.1,
+    momentum: MomentumOption = 0.0,
+    init: InitOption = "xavier",
+    dropout: DropoutOption = "shared",
     seed: SeedOption = 0,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     train_examples: TrainOption = None,
     test_examples: TestOption = None,
+    resume: ResumeOption = None,
     run_dir: RunDirOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     json: JsonOption = False,
 ) -> int:
     """Train one architecture in one framework; the defaults are the chapter's."""
     # What can be wrong without a framework is found out before one is started.
-    from nin_multi.backend import check_request
-    from nin_multi.training.recipe import Recipe
+    if resume is not None:
+        given = {name for name in context.params if _is_given(context, name)}
+        result = _resume(resume, given, backend, epochs, device, precision, data_dir)
+    else:
+        from nin_multi.training.recipe import Recipe
 
-    recipe = Recipe(epochs, batch_size, lr, seed, train_examples, test_examples)
-    architecture = load_architecture(arch, input)
+        recipe = Recipe(epochs, batch_size, lr, seed, train_examples, test_examples, momentum, init, dropout)
+        architecture = load_architecture(arch, input)
+        job = _job(_named(backend), device, precision, architecture, (dataset, data_dir), recipe)
+        from nin_multi.training.display import choose_display
+        from nin_multi.training.run import train as run
+
+        result = run(job, _directory(job, run_dir, runs_dir), choose_display())
+    _report(result, json)
+    return _status(result)
+
+
+def _named(backend: str | None) -> str:
+    from nin_multi.errors import UsageError
+
+    if backend is None:
+        raise UsageError("--backend: expected a name, such as torch; `nin_multi backends` lists them")
+    return backend
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _job(
+    backend: str,
+    device: str | None,
+    precision: str | None,
+    architecture: Architecture,
+    source: tuple[str, Path | None],
+    recipe: Recipe,
+) -> Job:
+    """All that a run is made of, checked; this call may start the process anew."""
+    from nin_multi.backend import check_request
+
     framework = one_backend(backend)
     chosen, kind = device or framework.devices()[0], precision or framework.precisions[0]
     check_request(framework, chosen, kind)
     from nin_multi.data import load_dataset
-    from nin_multi.training.display import choose_display
     from nin_multi.training.run import Job
-    from nin_multi.training.run import train as run
 
-    data = load_dataset(dataset, data_dir, report=note).head(train_examples, test_examples)
+    data = load_dataset(*source, report=note).head(recipe.train_examples, recipe.test_examples)
     job = Job(framework, chosen, kind, architecture, data, recipe)
     job.check()
-    result = run(job, _directory(job, run_dir, runs_dir), choose_display())
-    _report(result, json)
-    return _status(result)
+    return job
+
+
+_RESUMABLE = frozenset({"resume", "backend", "epochs", "device", "precision", "data_dir", "json"})
+
+
+def _resume(
+    run: Path,
+    given: set[str],
+    backend: str | None,
+    epochs: int,
+    device: str | None,
+    precision: str | None,
+    data_dir: Path | None,
+) -> dict[str, Any]:
+    """Go on with a run as its run.json says; by its own backend, device and precision where none is named."""
+    from dataclasses import replace
+
+    from nin_multi.errors import UsageError
+    from nin_multi.training.recipe import Recipe
+    from nin_multi.training.run_directory import RunDirectory
+
+    if fixed := sorted(given - _RESUMABLE):
+        flag = f"--{fixed[0].replace('_', '-')}"
+        raise UsageError(f"{flag}: a resumed run keeps what it began with; leave it out, or begin a new run")
+    directory = RunDirectory.open(run)
+    facts = directory.facts()
+    last = {**facts, **(facts.get("resumed") or [{}])[-1]}
+    recipe = Recipe.from_dict(facts["recipe"])
+    if "epochs" in given:
+        recipe = replace(recipe, epochs=epochs)
+    chosen = backend or last["backend"]
+    if chosen == last["backend"]:
+        device, precision = device or last["device"], precision or last["precision"]
+    source = (facts["dataset"]["name"], data_dir)
+    job = _job(chosen, device, precision, directory.architecture(), source, recipe)
+    from nin_multi.training.display import choose_display
+    from nin_multi.training.run import resume
+
+    return resume(job, directory, choose_display())
 
 
 def _directory(job: Job, run_dir: Path | None, runs_dir: Path) -> RunDirectory:
@@ -91,7 +186,7 @@ def _report(result: dict[str, Any], json: bool) -> None:
     if result["status"] == "diverged":
         note(f"error: {result['reason']}")
     if result["status"] == "interrupted":
-        note(f"interrupted at step {result['steps']}; weights so far in {result['run_dir']}")
+        note(f"interrupted at step {result['steps']}; to go on: nin_multi train --resume {result['run_dir']}")
     if json:
         print_json(result)
         return

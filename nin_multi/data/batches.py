@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Batch:
-    """x (N, C, H, W) float32 in [0, 1], y (N,) int32, and the dropout masks of a training step."""
+    """x (N, C, H, W) float32 in [0, 1], y (N,) int32, and the dropout masks of a step; None: the framework draws."""
 
     x: Images
     y: Labels
-    masks: Masks
+    masks: Masks | None
 
 
 def prepare(images: NDArray[np.uint8], architecture: Architecture) -> Images:
@@ -37,14 +37,22 @@ def prepare(images: NDArray[np.uint8], architecture: Architecture) -> Images:
 
 
 def training_batches(
-    split: Split, architecture: Architecture, batch_size: int, *, seed: int, epoch: int
+    split: Split,
+    architecture: Architecture,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    first: int = 0,
+    draw_masks: bool = True,
 ) -> Iterator[Batch]:
-    """One epoch in its order, the last partial batch kept; `epoch` counts from 0."""
+    """One epoch in its order, the last partial batch kept; `epoch` counts from 0, and `first` batches are left out."""
     order = randomness.order(len(split.labels), seed, epoch)
-    first_step = epoch * steps_per_epoch(len(order), batch_size)
-    for step, start in enumerate(range(0, len(order), batch_size), start=first_step):
-        chosen = order[start : start + batch_size]
-        masks = randomness.dropout_masks(architecture, len(chosen), seed, step)
+    steps = steps_per_epoch(len(order), batch_size)
+    for number in range(first, steps):
+        chosen = order[number * batch_size : (number + 1) * batch_size]
+        step = epoch * steps + number
+        masks = randomness.dropout_masks(architecture, len(chosen), seed, step) if draw_masks else None
         yield Batch(prepare(split.images[chosen], architecture), split.labels[chosen].astype(np.int32), masks)
 
 

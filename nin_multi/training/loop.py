@@ -45,13 +45,17 @@ class Totals:
 
 @dataclass
 class Progress:
-    """Where a run stands: counters from 1, `epoch_totals` since the epoch began, `run_totals` since the run began."""
+    """Where a run stands: counters from 1, `epoch_totals` since the epoch began, `run_totals` since the run began.
+
+    `evaluated` counts the epochs that are wholly done, with their evaluation on the test images.
+    """
 
     steps: int
     epochs: int
     steps_per_epoch: int
     step: int = 0
     epoch: int = 1
+    evaluated: int = 0
     test_loss: float = math.nan
     test_acc: float = math.nan
     epoch_totals: Totals = field(default_factory=Totals)
@@ -90,16 +94,40 @@ def fit(
     progress: Progress,
     watcher: Watcher,
 ) -> None:
-    """Train for all epochs, or until `watcher.stop()`. Raises NotFinite where the loss is no number any more."""
-    for epoch in range(recipe.epochs):
-        progress.epoch, progress.epoch_totals = epoch + 1, Totals()
-        batches = training_batches(dataset.train, architecture, recipe.batch_size, seed=recipe.seed, epoch=epoch)
+    """Train to the end from where `progress` stands, or until `watcher.stop()`.
+
+    Raises NotFinite where the loss is no number any more.
+    """
+    while progress.evaluated < recipe.epochs:
+        progress.epoch = progress.evaluated + 1
+        done = progress.step - progress.evaluated * progress.steps_per_epoch
+        if done == 0:
+            progress.epoch_totals = Totals()
+        batches = batches_of(dataset, architecture, recipe, epoch=progress.evaluated, first=done)
         if not _epoch(network, Ahead(batches), recipe, progress, watcher):
             return
         progress.test_loss, progress.test_acc = evaluate(network, architecture, dataset.test, recipe.batch_size)
         if not math.isfinite(progress.test_loss):
             raise NotFinite(f"the test loss is {progress.test_loss} after epoch {progress.epoch}")
+        progress.evaluated += 1
         watcher.epoch(progress)
+        if watcher.stop():
+            return
+
+
+def batches_of(
+    dataset: Dataset, architecture: Architecture, recipe: Recipe, *, epoch: int, first: int = 0
+) -> Iterator[Batch]:
+    """The training batches of one epoch (from 0) as the recipe has them, without the `first` ones."""
+    return training_batches(
+        dataset.train,
+        architecture,
+        recipe.batch_size,
+        seed=recipe.seed,
+        epoch=epoch,
+        first=first,
+        draw_masks=recipe.dropout == "shared",
+    )
 
 
 def _epoch(network: Network, batches: Ahead[Batch], recipe: Recipe, progress: Progress, watcher: Watcher) -> bool:
@@ -107,7 +135,7 @@ def _epoch(network: Network, batches: Ahead[Batch], recipe: Recipe, progress: Pr
     clock = time.perf_counter()
     for batch in batches:
         began = time.perf_counter()
-        result = network.train_step(batch.x, batch.y, batch.masks, recipe.lr)
+        result = network.train_step(batch.x, batch.y, batch.masks, recipe.lr, recipe.momentum)
         now = time.perf_counter()
         progress.step += 1
         for totals in (progress.epoch_totals, progress.run_totals):
@@ -137,15 +165,16 @@ def evaluate(network: Network, architecture: Architecture, split: Split, batch_s
     return loss / len(split.labels), correct / len(split.labels)
 
 
-def measure(network: Network, batches: Iterator[Batch], seconds: float = 4.0) -> float:
+def measure(network: Network, batches: Iterator[Batch], momentum: float = 0.0, seconds: float = 4.0) -> float:
     """Images per second of a few real steps with a learning rate of 0, which leave the weights as they are.
 
-    The first step does not count where there is a second: frameworks compile and plan in it.
+    Velocities and the framework's own draws do move. The first step does not count where there is a second:
+    frameworks compile and plan in it.
     """
     steps: list[tuple[int, float]] = []
     for batch in batches:
         began = time.perf_counter()
-        network.train_step(batch.x, batch.y, batch.masks, 0.0)
+        network.train_step(batch.x, batch.y, batch.masks, 0.0, momentum)
         steps.append((len(batch.y), time.perf_counter() - began))
         if len(steps) > 4 or sum(took for _, took in steps) > seconds:
             break

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
 from nin_multi import machine, randomness
-from nin_multi.backend import Backend, Network, check_request, cores
-from nin_multi.data.batches import training_batches
+from nin_multi.backend import Backend, Network, Params, check_request, cores
 from nin_multi.data.dataset import Dataset
-from nin_multi.errors import DataError, SpecError
+from nin_multi.errors import DataError, RunError, SpecError
 from nin_multi.files import write_bytes
 from nin_multi.spec import Architecture
 from nin_multi.training import loop
+from nin_multi.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nin_multi.training.curve import draw_curve
 from nin_multi.training.display import Display
 from nin_multi.training.estimate import duration, faster_choices, seconds_needed
@@ -55,9 +56,30 @@ class Job:
             raise SpecError(f"architecture {self.architecture.name!r} has no parameters: there is nothing to train")
         check_request(self.backend, self.device, self.precision)
 
+    def build(self, params: Params, step: int) -> Network:
+        """The net; a framework's own draws begin by the seed and the step, so that equal runs are equal."""
+        seed = (self.recipe.seed + step) % 2**31 if self.recipe.dropout == "native" else None
+        return self.backend.build(self.architecture, params, device=self.device, precision=self.precision, seed=seed)
+
+    def stored_facts(self, step: int) -> dict[str, Any]:
+        """What weights and checkpoints say of themselves. Nothing in it may depend on time or place."""
+        return {
+            "backend": self.backend.name,
+            "dataset": self.dataset.name,
+            "data_sha256": self.data_sha256,
+            "recipe": self.recipe.as_dict(),
+            "seed": self.recipe.seed,
+            "step": step,
+        }
+
+    @cached_property
+    def data_sha256(self) -> dict[str, str]:
+        """The identity of the images and labels."""
+        return self.dataset.identity()
+
 
 def train(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]:
-    """Train, write the run directory, and return the result: the fields of `train --json`.
+    """Train from the beginning, write the run directory, and return the result: the fields of `train --json`.
 
     `status` is "done", "interrupted" (then also `signal`) or "diverged" (then also `reason`).
 
@@ -65,24 +87,69 @@ def train(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]
     """
     job.check()
     try:
-        params = randomness.initial_parameters(job.architecture, job.recipe.seed)
-        network = job.backend.build(job.architecture, params, device=job.device, precision=job.precision)
-        for line in _header(job, network, directory):
-            display.note(line)
+        params = randomness.initial_parameters(job.architecture, job.recipe.seed, job.recipe.init)
+        progress = loop.start(job.dataset, job.recipe)
+        network = _prepare(job, params, {}, progress, directory, display)
         directory.begin(_facts(job))
     except BaseException:
         directory.abandon()  # an empty directory would only puzzle
         raise
-    status: dict[str, Any] = {"status": "done"}
+    return _run(job, network, directory, progress, display)
+
+
+def resume(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]:
+    """Go on from a run's last checkpoint, with whatever backend the job has; else as `train`.
+
+    Raises CheckpointError where it is not this run's, RunError where there is none, or nothing left to do.
+    """
+    job.check()
+    checkpoint = _last_checkpoint(job, directory)
     progress = loop.start(job.dataset, job.recipe)
+    checkpoint.put_into(progress)
+    if progress.evaluated >= job.recipe.epochs:
+        raise RunError(f"{directory.path}: all of its {progress.evaluated} epochs are done; --epochs N trains on")
+    network = _prepare(job, checkpoint.params, checkpoint.velocities, progress, directory, display)
+    directory.forget_events_after(progress.step)
+    directory.begin(_resumed_facts(job, directory.facts(), progress.step))
+    return _run(job, network, directory, progress, display)
+
+
+def _last_checkpoint(job: Job, directory: RunDirectory) -> Checkpoint:
+    found = directory.checkpoints()
+    if not found:
+        raise RunError(f"{directory.path}: it has no checkpoint to go on from; train again from the beginning")
+    return load_checkpoint(found[-1], job.architecture, job.recipe, job.data_sha256)
+
+
+def _prepare(
+    job: Job, params: Params, velocities: Params, progress: Progress, directory: RunDirectory, display: Display
+) -> Network:
+    """The net in its starting state, after it was measured and the header shown."""
+    network = job.build(params, progress.step)
+    for line in _header(job, network, progress, directory):
+        display.note(line)
+    if job.recipe.dropout == "native":  # measuring has used up some of its draws
+        network = job.build(params, progress.step)
+    network.restore(params, velocities)
+    return network
+
+
+def _run(job: Job, network: Network, directory: RunDirectory, progress: Progress, display: Display) -> dict[str, Any]:
+    """From where `progress` stands to the end, or to a signal."""
+    status: dict[str, Any] = {"status": "done"}
+
+    def save() -> None:
+        save_checkpoint(directory, network, job.architecture, progress, job.stored_facts(progress.step))
+
     with display, _signals() as caught:
         try:
-            watcher = _watcher(directory, display, caught)
+            watcher = _watcher(directory, display, caught, save)
             loop.fit(network, job.architecture, job.dataset, job.recipe, progress, watcher)
         except NotFinite as error:
             status = {"status": "diverged", "reason": f"{error}; a smaller --lr may help"}
         if caught:
             status = {"status": "interrupted", "signal": caught[0]}
+            save()
     return _finish(job, network, directory, progress, status)
 
 
@@ -102,7 +169,7 @@ def _facts(job: Job) -> dict[str, Any]:
             "synthetic": job.dataset.synthetic,
             "train_examples": len(job.dataset.train.labels),
             "test_examples": len(job.dataset.test.labels),
-            "sha256": job.dataset.identity(),
+            "sha256": job.data_sha256,
         },
         "versions": machine.versions(job.backend.name, job.backend.version()),
         "machine": machine.describe(),
@@ -111,38 +178,57 @@ def _facts(job: Job) -> dict[str, Any]:
     }
 
 
-def _header(job: Job, network: Network, directory: RunDirectory) -> list[str]:
+def _resumed_facts(job: Job, before: dict[str, Any], step: int) -> dict[str, Any]:
+    """run.json of a run that goes on: as it began, with a line for each time it was taken up."""
+    now = _facts(job)
+    taken_up = {"step": step, **{key: now[key] for key in _CHANGING}}
+    return {**before, "recipe": now["recipe"], "resumed": [*before.get("resumed", []), taken_up]}
+
+
+_CHANGING = ("backend", "device", "precision", "versions", "machine", "environment", "started")
+
+
+def _header(job: Job, network: Network, progress: Progress, directory: RunDirectory) -> list[str]:
     """What the run will do, and how long it will take, by a few measured steps."""
     architecture, recipe, data = job.architecture, job.recipe, job.dataset
     train, test = len(data.train.labels), len(data.test.labels)
     _, height, width = architecture.input
-    progress = loop.start(data, recipe)
-    batches = training_batches(data.train, architecture, recipe.batch_size, seed=recipe.seed, epoch=0)
-    speed = loop.measure(network, batches)
-    seconds = seconds_needed(speed, train, test, recipe)
+    batches = loop.batches_of(data, architecture, recipe, epoch=0)
+    speed = loop.measure(network, batches, recipe.momentum)
+    seconds = seconds_needed(speed, train, test, recipe) * (1 - progress.step / progress.steps)
     has_bf16 = job.device != "cpu" or machine.has_bf16_products()
     choices = faster_choices(architecture, recipe, seconds, train)
     if choices and job.precision == "fp32" and "bf16" in job.backend.precisions and has_bf16:
         choices.append("--precision bf16")
     if job.precision == "bf16" and not has_bf16:
         choices.append("--precision fp32: this processor has no bf16 products and emulates them")
+    begun = f", from step {progress.step:,}" if progress.step else ""
     return [
         f"{architecture.name} on {job.backend.name} {job.backend.version()} ({job.device}, {job.precision}, "
         f"{cores()} cores): {architecture.parameters:,} parameters, "
         f"{architecture.multiply_adds:,} multiply-adds",
         f"{data.title}: {train:,} training and {test:,} test images at {height} x {width} ({data.source})",
         f"{_count(recipe.epochs, 'epoch')} of {_count(progress.steps_per_epoch, 'step')}, batch {recipe.batch_size}, "
-        f"learning rate {recipe.lr:g}, seed {recipe.seed}; run directory {directory.path}",
+        f"{_choices(recipe)}, seed {recipe.seed}{begun}; run directory {directory.path}",
         f"measured {speed:.1f} images/s: this will take about {duration(seconds)}"
         + ("".join(f"\n  faster: {choice}" for choice in choices)),
     ]
+
+
+def _choices(recipe: Recipe) -> str:
+    """The learning rate, and what is not the chapter's."""
+    words = [f"learning rate {recipe.lr:g}"]
+    words += [f"momentum {recipe.momentum:g}"] if recipe.momentum else []
+    words += ["He initialisation"] if recipe.init == "he" else []
+    words += ["the framework's own dropout"] if recipe.dropout == "native" else []
+    return ", ".join(words)
 
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _watcher(directory: RunDirectory, display: Display, caught: list[int]) -> Watcher:
+def _watcher(directory: RunDirectory, display: Display, caught: list[int], save: Callable[[], None]) -> Watcher:
     def step(progress: Progress) -> None:
         display.step(progress)
         if progress.is_point():
@@ -151,6 +237,7 @@ def _watcher(directory: RunDirectory, display: Display, caught: list[int]) -> Wa
     def epoch(progress: Progress) -> None:
         display.epoch(progress)
         directory.append(_epoch_event(progress))
+        save()
 
     return Watcher(step, epoch, lambda: bool(caught))
 
@@ -180,14 +267,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Weights, curve and result.json; the result."""
     run = progress.run_totals
-    # Nothing here may depend on time or place: equal runs give equal files.
-    facts = {
-        "backend": job.backend.name,
-        "dataset": job.dataset.name,
-        "step": progress.step,
-        "seed": job.recipe.seed,
-    }
-    save_weights(directory.path / WEIGHTS, network.params(), job.architecture, **facts)
+    save_weights(directory.path / WEIGHTS, network.params(), job.architecture, **job.stored_facts(progress.step))
     write_bytes(directory.path / CURVE, draw_curve(directory.events(), job.recipe.epochs, job.title()))
     result = {
         "backend": job.backend.name,
@@ -203,6 +283,9 @@ def _finish(
         "steps": progress.step,
         "batch_size": job.recipe.batch_size,
         "lr": job.recipe.lr,
+        "momentum": job.recipe.momentum,
+        "init": job.recipe.init,
+        "dropout": job.recipe.dropout,
         "seed": job.recipe.seed,
         "loss": _number(progress.epoch_totals.mean_loss()),
         "train_acc": _number(progress.epoch_totals.accuracy()),

@@ -1,7 +1,7 @@
 """A run's directory on disk: creating, filling and reading it; not what the numbers in it mean.
 
-run.json says what to repeat, events.jsonl grows by one object per log step and epoch, result.json, weights and
-curve come at the end.
+run.json says what to repeat, events.jsonl grows by one object per log step and epoch, checkpoints/ holds the last two
+states to go on from, result.json, weights and curve come at the end.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from nin_multi.errors import RunError
-from nin_multi.files import write_json
+from nin_multi.errors import RunError, SpecError
+from nin_multi.files import write_bytes, write_json
+from nin_multi.spec import Architecture
 
-RUN, EVENTS, RESULT, WEIGHTS, CURVE = (
+RUN, EVENTS, RESULT, WEIGHTS, CURVE, CHECKPOINTS = (
     "run.json",
     "events.jsonl",
     "result.json",
     "weights.safetensors",
     "curve.svg",
+    "checkpoints",
 )
+KEPT = 2  # checkpoints
 
 
 class _FactsRecipe(BaseModel):
@@ -33,13 +36,17 @@ class _FactsRecipe(BaseModel):
 
 class _FactsDataset(BaseModel):
     name: str
+    sha256: dict[str, str]
 
 
 class _Facts(BaseModel):
     """What other commands read in run.json."""
 
     backend: str
+    device: str
+    precision: str
     recipe: _FactsRecipe
+    architecture: dict[str, Any]
     dataset: _FactsDataset
 
 
@@ -91,6 +98,26 @@ class RunDirectory:
         """Write run.json; from then on the directory holds a run."""
         write_json(self.path / RUN, facts)
 
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint after that many steps belongs; its folder is made. Raises RunError."""
+        folder = self.path / CHECKPOINTS
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{folder}: cannot be created ({error.strerror})") from None
+        return folder / f"step-{step:06d}.safetensors"
+
+    def checkpoints(self) -> list[Path]:
+        """All checkpoints, the latest last."""
+        found = (self.path / CHECKPOINTS).glob("step-*.safetensors")
+        return sorted((path for path in found if path.stem[5:].isdecimal()), key=lambda path: int(path.stem[5:]))
+
+    def drop_old_checkpoints(self) -> None:
+        """Keep the last ones only."""
+        for path in self.checkpoints()[:-KEPT]:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
     def append(self, event: Mapping[str, Any]) -> None:
         """Add one event. Raises RunError where it cannot be written."""
         try:
@@ -113,6 +140,13 @@ class RunDirectory:
             raise RunError(f"{self.path / RUN}: damaged: {where}: {finding['msg']}") from None
         return dict(facts)
 
+    def architecture(self) -> Architecture:
+        """The one in run.json. Raises RunError where it is damaged."""
+        try:
+            return Architecture.model_validate(self.facts()["architecture"])
+        except (ValidationError, SpecError):
+            raise RunError(f"{self.path / RUN}: damaged: no valid architecture") from None
+
     def abandon(self) -> None:
         """Take back a directory that never came to hold anything."""
         with contextlib.suppress(OSError):
@@ -126,6 +160,11 @@ class RunDirectory:
             return [json.loads(line) for line in whole.splitlines()]
         except ValueError as error:
             raise RunError(f"{self.path / EVENTS}: damaged before its last line ({error})") from None
+
+    def forget_events_after(self, step: int) -> None:
+        """Leave out what a process wrote after the checkpoint that another one goes on from."""
+        lines = [json.dumps(event, allow_nan=False) + "\n" for event in self.events() if event["step"] <= step]
+        write_bytes(self.path / EVENTS, "".join(lines).encode())
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json: the last file of a run."""

@@ -1,0 +1,111 @@
+"""A run's state in one file that belongs to no framework: what another process, or another framework, goes on from.
+
+Parameters, velocities and architecture are a weights file (`nin_multi.weights`); its facts say where the run stands.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nin_multi.backend import Network, Params
+from nin_multi.errors import CheckpointError, RunError
+from nin_multi.spec import Architecture
+from nin_multi.training.loop import Progress, Totals
+from nin_multi.training.recipe import Recipe
+from nin_multi.training.run_directory import RunDirectory
+from nin_multi.weights import load_weights, save_weights
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Parameters, velocities, the totals so far, and after how many steps and evaluated epochs that was."""
+
+    params: Params
+    velocities: Params
+    step: int
+    evaluated: int
+    epoch_totals: Totals
+    run_totals: Totals
+    test: tuple[float, float]  # loss and accuracy of the last evaluation, nan before the first
+
+    def put_into(self, progress: Progress) -> None:
+        """Let a run stand where this one stood."""
+        progress.step, progress.evaluated = self.step, self.evaluated
+        progress.epoch = max(math.ceil(self.step / progress.steps_per_epoch), 1)
+        progress.epoch_totals, progress.run_totals = self.epoch_totals, self.run_totals
+        progress.test_loss, progress.test_acc = self.test
+
+
+class _Totals(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    loss: float
+    correct: int = Field(ge=0)
+    count: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    compute_seconds: float = Field(ge=0)
+
+    def totals(self) -> Totals:
+        return Totals(**self.model_dump())
+
+
+class _Facts(BaseModel):
+    """What a checkpoint says of its run, beside what a weights file says."""
+
+    step: int = Field(ge=0)
+    evaluated: int = Field(ge=0)
+    recipe: dict[str, Any]
+    data_sha256: dict[str, str]
+    epoch_totals: _Totals
+    run_totals: _Totals
+    test_loss: float | None
+    test_acc: float | None
+
+
+def save_checkpoint(
+    directory: RunDirectory, network: Network, architecture: Architecture, progress: Progress, facts: dict[str, Any]
+) -> None:
+    """Write the state after `progress.step` steps, and drop all but the last ones. Raises RunError."""
+    save_weights(
+        directory.checkpoint_path(progress.step),
+        network.params(),
+        architecture,
+        network.velocities(),
+        **facts,
+        evaluated=progress.evaluated,
+        epoch_totals=asdict(progress.epoch_totals),
+        run_totals=asdict(progress.run_totals),
+        test_loss=None if math.isnan(progress.test_loss) else progress.test_loss,
+        test_acc=None if math.isnan(progress.test_acc) else progress.test_acc,
+    )
+    directory.drop_old_checkpoints()
+
+
+def load_checkpoint(path: Path, architecture: Architecture, recipe: Recipe, data_sha256: dict[str, str]) -> Checkpoint:
+    """Read one that has to belong to this architecture, recipe and data. Raises CheckpointError."""
+    stored = load_weights(path, architecture)
+    try:
+        facts = _Facts.model_validate(stored.facts)
+        written = Recipe.from_dict(facts.recipe)
+    except (ValidationError, RunError):
+        raise CheckpointError(f"{path}: weights without the state of a run; nothing can go on from them") from None
+    for name, value in written.as_dict().items():
+        if name != "epochs" and value != getattr(recipe, name):
+            raise CheckpointError(f"{path}: written with {name} {value}, and the run has {getattr(recipe, name)}")
+    if facts.data_sha256 != data_sha256:
+        raise CheckpointError(f"{path}: written while training on other images; give the run's own data set")
+    nothing = (math.nan, math.nan)
+    test = nothing if facts.test_loss is None or facts.test_acc is None else (facts.test_loss, facts.test_acc)
+    return Checkpoint(
+        stored.params,
+        stored.velocities,
+        facts.step,
+        facts.evaluated,
+        facts.epoch_totals.totals(),
+        facts.run_totals.totals(),
+        test,
+    )
