@@ -140,7 +140,7 @@ def _linear(name: str, x: Array, params: Mapping[str, Array]) -> tuple[Array, Ba
     return (y if bias is None else y + bias), backward
 
 
-def _windows(layer: Pool2d, x: Array, fill: float) -> tuple[Array, Callable[[Callable[[int, int], Array]], Array]]:
+def windows_of(layer: Pool2d, x: Array, fill: float) -> tuple[Array, Callable[[Callable[[int, int], Array]], Array]]:
     """Windows (N, C, rows, columns, kh, kw), and a function that adds gradients, one per place, back into an image."""
     (ph, pw), (sh, sw), (kh, kw) = layer.padding, layer.stride, layer.kernel_size
     down, right = layer.overhang(x.shape)
@@ -159,7 +159,7 @@ def _windows(layer: Pool2d, x: Array, fill: float) -> tuple[Array, Callable[[Cal
 
 
 def _max_pool2d(layer: MaxPool2d, x: Array) -> tuple[Array, Backward]:
-    windows, scatter = _windows(layer, x, -np.inf)
+    windows, scatter = windows_of(layer, x, -np.inf)
     flat = windows.reshape(*windows.shape[:4], -1)
     winner = flat.argmax(-1)  # the first of equal values, in reading order
     y = np.take_along_axis(flat, winner[..., None], -1)[..., 0]
@@ -168,7 +168,7 @@ def _max_pool2d(layer: MaxPool2d, x: Array) -> tuple[Array, Backward]:
 
 
 def _avg_pool2d(layer: AvgPool2d, x: Array) -> tuple[Array, Backward]:
-    windows, scatter = _windows(layer, x, 0.0)
+    windows, scatter = windows_of(layer, x, 0.0)
     counts = np.outer(*layer.window_sizes(x.shape))
     return windows.sum((4, 5)) / counts, lambda g, _: scatter(lambda a, b: g / counts)
 
@@ -209,11 +209,11 @@ class NumpyNetwork:
         return last
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
-        loss, gradients, _ = self._differentiate(x, y, masks)
+        loss, gradients, _ = self.differentiate(x, y, masks)
         return loss, {name: gradients[name].astype(np.float32) for name in self._params}
 
     def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
-        loss, gradients, logits = self._differentiate(x, y, masks)
+        loss, gradients, logits = self.differentiate(x, y, masks)
         with np.errstate(over="ignore", invalid="ignore"):
             if momentum:
                 for name, gradient in gradients.items():
@@ -221,6 +221,10 @@ class NumpyNetwork:
             moves = self._velocities if momentum else gradients
             self._params = {name: value - lr * moves[name] for name, value in self._params.items()}
         return StepResult(loss * len(y), int((logits.argmax(1) == y).sum()), len(y))
+
+    def exact_params(self) -> Named:
+        """The parameters in float64, not copied."""
+        return self._params
 
     def params(self) -> Params:
         return {name: value.astype(np.float32) for name, value in self._params.items()}
@@ -240,7 +244,8 @@ class NumpyNetwork:
         }
         return {name: ((value >= rate) / (1.0 - rate)).astype(np.float32) for name, (rate, value) in drawn.items()}
 
-    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Named, Array]:
+    def differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Named, Array]:
+        """Loss, gradients and logits (N, classes) in training mode, all in float64."""
         masks = self._draw(len(x)) if masks is None else masks
         layers = self.architecture.trace(len(x))
         gradients: Named = {}

@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     ORDER = 2
     DROPOUT = 3
     INPUT = 4
+    CHECK = 5
 
 
 def words(count: int, *, seed: int, purpose: Purpose, step: int = 0, part: str = "") -> NDArray[np.uint64]:

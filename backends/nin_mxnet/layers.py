@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from mxnet.gluon import HybridBlock, nn
+from mxnet.util import is_np_array
 
 from nin_multi.backend import unsupported
 from nin_multi.spec import (
@@ -109,7 +110,7 @@ class CeilPool2D(HybridBlock):
         self._window = {"kernel": layer.kernel_size, "stride": layer.stride, "pooling_convention": "valid"}
 
     def _extend(self, F: Any, x: Any, around: float, beyond: float) -> Any:  # noqa: N803
-        padded = F.pad(x, mode="constant", pad_width=self._padding, constant_value=around)
+        padded = F.pad(x.as_nd_ndarray(), mode="constant", pad_width=self._padding, constant_value=around)
         return F.pad(padded, mode="constant", pad_width=self._overhang, constant_value=beyond)
 
 
@@ -118,7 +119,7 @@ class CeilMaxPool2D(CeilPool2D):
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: N803
         lowest = float(np.finfo(np.float32).min)
-        return F.Pooling(self._extend(F, x, lowest, lowest), pool_type="max", **self._window)
+        return _as_around(F.Pooling(self._extend(F, x, lowest, lowest), pool_type="max", **self._window))
 
 
 class CeilAvgPool2D(CeilPool2D):
@@ -126,5 +127,10 @@ class CeilAvgPool2D(CeilPool2D):
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: N803
         mean = F.Pooling(self._extend(F, x, 0.0, 0.0), pool_type="avg", **self._window)
-        share = F.Pooling(self._extend(F, F.ones_like(x), 1.0, 0.0), pool_type="avg", **self._window)
-        return mean / share
+        share = F.Pooling(self._extend(F, F.ones_like(x.as_nd_ndarray()), 1.0, 0.0), pool_type="avg", **self._window)
+        return _as_around(mean / share)
+
+
+def _as_around(value: Any) -> Any:
+    """`pad` and `Pooling` make MXNet's older arrays; after `npx.set_np()` the layers around want the newer ones."""
+    return value.as_np_ndarray() if is_np_array() else value

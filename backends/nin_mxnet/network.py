@@ -48,18 +48,18 @@ class MXNetNetwork:
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
-        return float(loss.asscalar()), {name: p.grad().asnumpy() for name, p in self._parameters().items()}
+        return float(loss.asnumpy().item()), {name: p.grad().asnumpy() for name, p in self._parameters().items()}
 
     def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
         for name, parameter in self._parameters().items():
-            weight, move = parameter.data(), parameter.grad()
+            weight, move = parameter.data().as_nd_ndarray(), parameter.grad().as_nd_ndarray()
             if momentum:
                 move = self._velocity(name, move, momentum)
             mx.nd.sgd_update(weight, move, lr=lr, wd=0.0, rescale_grad=1.0, out=weight)
         mx.nd.waitall()  # MXNet works on behind our back: a step's time is to be its own
         correct = int((logits.asnumpy().argmax(1) == y).sum())
-        return StepResult(float(loss.asscalar()) * len(y), correct, len(y))
+        return StepResult(float(loss.asnumpy().item()) * len(y), correct, len(y))
 
     def params(self) -> Params:
         return {name: parameter.data().asnumpy() for name, parameter in self._parameters().items()}
@@ -70,7 +70,9 @@ class MXNetNetwork:
     def restore(self, params: Params, velocities: Params) -> None:
         for name, parameter in self._parameters().items():
             parameter.set_data(self._array(np.array(params[name], np.float32)))
-        self._velocities = {name: self._array(np.array(value, np.float32)) for name, value in velocities.items()}
+        self._velocities = {
+            name: self._array(np.array(value, np.float32)).as_nd_ndarray() for name, value in velocities.items()
+        }
 
     def _velocity(self, name: str, gradient: Any, momentum: float) -> Any:
         """The next one. MXNet's own momentum has the learning rate inside, which differs once the rate changes."""
@@ -91,7 +93,9 @@ class MXNetNetwork:
         return parameters
 
     def _array(self, array: NDArray[Any]) -> Any:
-        return mx.nd.array(array, ctx=self.context, dtype=array.dtype)
+        # After `npx.set_np()`, as the book's notebooks begin, Gluon takes and gives MXNet's newer kind of arrays only.
+        kind = mx.np if mx.util.is_np_array() else mx.nd
+        return kind.array(array, ctx=self.context, dtype=array.dtype)
 
 
 class _Training(HybridBlock):
@@ -109,4 +113,4 @@ class _Training(HybridBlock):
             masked = isinstance(layer, nn.Dropout) and not self.draws
             x = x * next(remaining) if masked else layer(x)
         # In float64, which costs nothing for N x classes numbers: oneDNN 2.4's log-softmax is off by 1e-6 in float32.
-        return F.mean(self.loss(F.cast(x, dtype="float64"), y)), x
+        return self.loss(x.astype("float64"), y).mean(), x

@@ -1,7 +1,4 @@
-"""Conformance of one backend with the specification: does the net it builds have the shapes the spec says?
-
-Ships with the package: an adapter of somebody else's proves itself with the same functions.
-"""
+"""The shapes that the specification expects of every layer, and those that a framework's net shows; not its values."""
 
 from __future__ import annotations
 
