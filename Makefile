@@ -40,6 +40,7 @@ test-all-backends: setup
 		$(BIN)/python -m nin_multi.launcher $$backend -m pytest tests/conformance tests/interop \
 			--backend $$backend $(ARGS); \
 	done
+	@$(if $(filter-out $(BACKENDS),torch mindspore mxnet),true,$(BIN)/python tests/conformance/mutation_table.py)
 
 lint: setup
 	$(BIN)/ruff check .

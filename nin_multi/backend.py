@@ -51,9 +51,7 @@ class Network(Protocol):
         `masks` stand in place of the framework's dropout; with None it draws its own.
         """
 
-    def train_step(
-        self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0
-    ) -> StepResult:
+    def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         """One step of SGD on the mean cross-entropy: v <- momentum * v + gradient, p <- p - lr * v.
 
         This is torch's definition: the learning rate of a step acts on the whole velocity v, which begins as 0.
@@ -108,7 +106,7 @@ class Backend(Protocol):
 
     @property
     def relu_takes_an_index(self) -> bool:
-        """Whether a ReLU is a child of its own where people write the net by hand, and so counts in parameters' names."""
+        """Whether in nets written by hand a ReLU is a child of its own, and so counts in parameters' names."""
 
     def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
         """Arrays of float32, float16 or float64 by the file's own names, in its order; bfloat16 comes as float32.
@@ -194,7 +192,7 @@ def show_name(name: str) -> str:
     return shown if len(shown) <= 80 else f"{shown[:80]}..."
 
 
-def unreadable_kind(path: Path, name: str, kind: str) -> CheckpointError:
+def unreadable_kind(path: Path | str, name: str, kind: str) -> CheckpointError:
     """The error for an array that holds no floating-point numbers, or none that NumPy can have."""
     return CheckpointError(
         f"{path}: {show_name(name)} holds {show_name(kind)}; expected float32, float16, bfloat16 or float64"

@@ -1,14 +1,15 @@
-"""Writing files so that a reader finds the old content or the new, never half; not what stands in them."""
+"""Writing files so that a reader finds the old content or the new, never half, and reading them; not what they mean."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from nin_multi.errors import RunError
+from nin_multi.errors import CheckpointError, RunError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -31,3 +32,45 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON value, indented, atomically."""
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a weights file. Raises CheckpointError where there is no regular file or it cannot be read."""
+    try:
+        if path.exists() and not path.is_file():  # a device would never end
+            raise CheckpointError(f"{path}: expected a weights file, got a folder or a device")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such weights file") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raises CheckpointError where a file is a pickle, bare or in a zip archive: opening one can run any code."""
+    try:
+        with path.open("rb") as file:
+            what = _kind_of_pickle(file)
+    except Exception:  # a damaged archive raises anything: whoever reads the file says what is wrong with it
+        return
+    if what:
+        raise CheckpointError(
+            f"{path}: {what}; it is not opened here, for opening a pickle can run any code.\n"
+            "If it is a state_dict, end its name in .pt or .pth and give it to `nin_multi convert`."
+        )
+
+
+def _kind_of_pickle(file: BinaryIO) -> str:
+    """What to call it; empty where it is none."""
+    first = file.read(9)
+    # A safetensors file begins with the length of its header, which may be 640, b"\x80\x02" too; then comes "{".
+    if first[:1] == b"\x80" and first[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and first[6:] != b"\0\0{":
+        return "a pickle"
+    if first[:2] == b"PK":
+        with zipfile.ZipFile(file) as archive:
+            return "a zip archive with a pickle in it" if any(map(_is_pickle, archive.namelist())) else ""
+    return ""
+
+
+def _is_pickle(name: str) -> bool:
+    return name.endswith((".pkl", ".pickle"))

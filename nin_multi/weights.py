@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from nin_multi.backend import Params, check_params
+from nin_multi.backend import Params, check_params, show_name
 from nin_multi.errors import CheckpointError, SpecError
 from nin_multi.files import refuse_pickle, write_bytes
 from nin_multi.spec import Architecture
@@ -45,6 +45,7 @@ def save_weights(
     tensors = {name: np.ascontiguousarray(value, np.float32) for name, value in named.items()}
     header = {"format": 1, "architecture": architecture.model_dump(mode="json"), "facts": facts}
     header["sha256"] = _digest(tensors)
+    header["facts_sha256"] = _digest_of_facts(header)
     write_bytes(path, save(tensors, metadata={KEY: json.dumps(header, sort_keys=True)}))
 
 
@@ -68,19 +69,23 @@ def load_weights(path: Path, expected: Architecture | None = None) -> StoredWeig
             tensors = {name: file.get_tensor(name) for name in kinds}
         architecture = Architecture.model_validate(header["architecture"])
         digest, facts = header["sha256"], dict(header["facts"])
+        facts_digest = header.get("facts_sha256", _digest_of_facts(header))  # older files have none
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such weights file") from None
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a complete safetensors file ({error})") from None
+        raise CheckpointError(f"{path}: not a complete safetensors file ({show_name(str(error))})") from None
     except (KeyError, ValueError, TypeError, SpecError):
         raise CheckpointError(f"{path}: a safetensors file without a valid entry {KEY!r} of this project") from None
     if _digest(tensors) != digest:
         raise CheckpointError(f"{path}: its parameters are not those it was written with; the file was altered")
+    if _digest_of_facts(header) != facts_digest:
+        raise CheckpointError(f"{path}: its facts are not those it was written with; the file was altered")
     params = {name: value for name, value in tensors.items() if not name.startswith(VELOCITY)}
     velocities = {name[len(VELOCITY) :]: value for name, value in tensors.items() if name.startswith(VELOCITY)}
+    wanted = expected or architecture
     for named in (params, velocities) if velocities else (params,):
-        _check(path, expected or architecture, named)
-    return StoredWeights(_ordered(architecture, params), architecture, facts, _ordered(architecture, velocities))
+        _check(path, wanted, named)
+    return StoredWeights(_ordered(wanted, params), architecture, facts, _ordered(wanted, velocities))
 
 
 def _check(path: Path, architecture: Architecture, named: Params) -> None:
@@ -102,6 +107,12 @@ def _digest(params: Params) -> str:
         digest.update(f"{name} {params[name].shape}\n".encode())
         digest.update(np.ascontiguousarray(params[name], "<f4").tobytes())
     return digest.hexdigest()
+
+
+def _digest_of_facts(header: Mapping[str, Any]) -> str:
+    """SHA-256 over the architecture and the facts."""
+    text = json.dumps([header["architecture"], header["facts"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_ours(path: Path) -> bool:

@@ -15,6 +15,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
         help="Backends by name, with commas between: these must run. All that can start if none is named.",
     )
+    parser.addoption("--fuzz", type=int, default=40, help="How many random architectures tests/conformance draws.")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="Which ones.")
 
 
 def _named(config: pytest.Config) -> list[str]:

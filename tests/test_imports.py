@@ -62,7 +62,10 @@ def test_loading_an_architecture_and_a_backend_imports_no_framework() -> None:
     assert not found & FRAMEWORKS
 
 
-@pytest.mark.parametrize("command", [[], ["summary"], ["shapes"], ["train"], ["compare"], ["evaluate"], ["backends"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["summary"], ["shapes"], ["train"], ["compare"], ["evaluate"], ["predict"], ["convert"], ["backends"]],
+)
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     heavy = FRAMEWORKS | ADAPTERS | {"numpy", "matplotlib", "yaml", "safetensors"}
     if not command:  # Typer itself takes pydantic for a command's own page, where it finds one
@@ -121,7 +124,7 @@ def test_adapters_import_only_the_border_of_the_core(path: Path) -> None:
     for name in imported(path):
         top, _, rest = name.partition(".")
         if top == "nin_multi":
-            assert rest.partition(".")[0] in {"spec", "backend", "errors"}, name
+            assert rest.partition(".")[0] in {"spec", "backend", "errors", "files"}, name
         # Neither another adapter nor another framework.
         assert top not in ADAPTERS - {own}
         assert top not in FRAMEWORKS - {own.removeprefix("nin_")}
@@ -130,7 +133,7 @@ def test_adapters_import_only_the_border_of_the_core(path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
 def test_adapters_have_the_same_file_names_and_none_is_a_frameworks(name: str) -> None:
     files = {path.name for path in (ROOT / "backends" / name).glob("*.py")}
-    assert {"__init__.py", "backend.py", "layers.py", "network.py"} <= files
+    assert {"__init__.py", "backend.py", "layers.py", "network.py", "weights_file.py"} <= files
     assert not {file.removesuffix(".py") for file in files} & FRAMEWORKS
 
 

@@ -382,3 +382,92 @@ def test_float64_throughout() -> None:
     for _, value in NumpyNetwork(net, params).activations(x):
         assert value.dtype == np.float64
     assert {value.dtype for value in NumpyNetwork(net, params).params().values()} == {np.dtype(np.float32)}
+
+
+# --- momentum, state, native dropout ---------------------------------------------------------------------------------
+
+
+def test_momentum_by_its_formula_with_a_rate_that_changes() -> None:
+    """v <- m v + g, p <- p - lr v. With the rate inside v, as others have it, the third step would differ."""
+    net, params, x, y = softmax_regression()
+    network = NumpyNetwork(net, params)
+    weight, bias = params["linear1.weight"].astype(np.float64), np.zeros(3)
+    moving, moving_bias = np.zeros((3, 4)), np.zeros(3)
+    rows = x.reshape(4, 4).astype(np.float64)
+    for lr, momentum in ((0.3, 0.9), (0.3, 0.9), (0.01, 0.9), (0.2, 0.5), (0.0, 0.9), (0.1, 0.9)):
+        logits = rows @ weight.T + bias
+        error = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - np.eye(3)[y]) / 4
+        moving, moving_bias = momentum * moving + error.T @ rows, momentum * moving_bias + error.sum(0)
+        weight, bias = weight - lr * moving, bias - lr * moving_bias
+        network.train_step(x, y, {}, lr, momentum)
+        np.testing.assert_allclose(network._params["linear1.weight"], weight, rtol=1e-12)
+        np.testing.assert_allclose(network._params["linear1.bias"], bias, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(network.velocities()["linear1.weight"], moving, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(network.velocities()["linear1.bias"], moving_bias, rtol=1e-6, atol=1e-7)
+
+
+def test_without_momentum_there_is_no_velocity() -> None:
+    net, params, x, y = softmax_regression()
+    network = NumpyNetwork(net, params)
+    network.train_step(x, y, {}, 0.1)
+    assert network.velocities() == {}
+    network.train_step(x, y, {}, 0.1, 0.9)
+    assert list(network.velocities()) == ["linear1.weight", "linear1.bias"]
+
+
+def test_restore_puts_everything_back_and_keeps_copies() -> None:
+    net, params, x, y = softmax_regression()
+    network = NumpyNetwork(net, params)
+    network.train_step(x, y, {}, 0.1, 0.9)
+    kept, moving = network.params(), network.velocities()
+    network.restore(kept, moving)
+    first = network.train_step(x, y, {}, 0.1, 0.9), network.params(), network.velocities()
+    network.restore(kept, moving)
+    for name, value in moving.items():
+        assert network.velocities()[name].tobytes() == value.tobytes()
+        assert network.params()[name].tobytes() == kept[name].tobytes()
+    assert network.train_step(x, y, {}, 0.1, 0.9) == first[0]
+    for name in kept:
+        assert network.params()[name].tobytes() == first[1][name].tobytes()
+        assert network.velocities()[name].tobytes() == first[2][name].tobytes()
+    network.restore(kept, {})
+    assert network.velocities() == {}
+
+
+def dropout_net(rate: float) -> Architecture:
+    layers = [{"type": "dropout", "rate": rate}, {"type": "flatten"}]
+    return Architecture.model_validate({"name": "x", "input": [1, 40, 40], "layers": layers})
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 0.9])
+def test_dropout_of_our_own_drops_its_share_and_scales_the_rest(rate: float) -> None:
+    mask = NumpyNetwork(dropout_net(rate), {}, seed=1)._draw(50)["dropout1"]
+    assert (mask.shape, mask.dtype) == ((50, 1, 40, 40), np.float32)
+    kept = mask[mask != 0]
+    np.testing.assert_array_equal(kept, np.full(len(kept), np.float32(1 / (1 - rate))))
+    error = 6 * math.sqrt(rate * (1 - rate) / mask.size)
+    np.testing.assert_allclose((mask == 0).mean(), rate, atol=error)
+    # No place is dropped more often than another, and no image is another's copy.
+    np.testing.assert_allclose((mask == 0).mean(0), rate, atol=6 * math.sqrt(rate * (1 - rate) / 50) + 1e-9)
+    assert len({one.tobytes() for one in mask}) == (50 if rate else 1)
+
+
+def test_draws_repeat_with_their_seed_and_move_on_with_every_step() -> None:
+    net = dropout_net(0.5)
+    x, y = normal((2, 1, 40, 40)).astype(np.float32), np.array([3, 5], np.int32)
+
+    def losses(seed: int | None) -> list[float]:
+        network = NumpyBackend().build(net, {}, device="cpu", precision="fp64", seed=seed)
+        return [network.train_step(x, y, None, 0.1).loss for _ in range(3)]
+
+    assert losses(4) == losses(4)
+    assert len({*losses(4), *losses(5), *losses(None)}) == 9
+
+
+def test_evaluation_draws_nothing() -> None:
+    net = dropout_net(0.5)
+    network = NumpyNetwork(net, {}, seed=0)
+    x = normal((2, 1, 40, 40)).astype(np.float32)
+    np.testing.assert_array_equal(network.logits(x), x.reshape(2, -1))
+    ahead = NumpyNetwork(net, {}, seed=0)
+    assert network._draw(2)["dropout1"].tobytes() == ahead._draw(2)["dropout1"].tobytes()

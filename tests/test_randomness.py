@@ -135,6 +135,31 @@ def test_linear_weights_are_xavier_uniform() -> None:
     assert bound * 0.999 < abs(weight).max() <= bound * (1 + 1e-7)
 
 
+@pytest.mark.parametrize(
+    ("name", "fan_in"),
+    [("block1.conv.weight", 1 * 11 * 11), ("block2.mlp1.weight", 256), ("block3.conv.weight", 256 * 9)],
+)
+def test_he_is_the_same_draw_with_a_bound_of_its_own(name: str, fan_in: int) -> None:
+    values = initial_parameters(load("nin"), 1, "he")[name].astype(np.float64).ravel()
+    bound = math.sqrt(6 / fan_in)
+    assert bound * 0.999 < abs(values).max() <= bound * (1 + 1e-7)
+    # He et al.: variance 2 / fan_in, in six standard errors.
+    error = 6 / math.sqrt(len(values)) * bound**2 * math.sqrt(4 / 45)
+    np.testing.assert_allclose((values**2).mean(), 2 / fan_in, atol=error)
+    other = initial_parameters(load("nin"), 1)[name].astype(np.float64).ravel()
+    np.testing.assert_allclose(values / abs(values).max(), other / abs(other).max(), rtol=1e-5, atol=1e-7)
+
+
+def test_he_of_a_linear_layer_and_biases() -> None:
+    layers = [{"type": "flatten"}, {"type": "linear", "out_features": 300}]
+    net = Architecture.model_validate({"name": "x", "input": [1, 10, 20], "layers": layers})
+    params = initial_parameters(net, 0, "he")
+    bound = math.sqrt(6 / 200)
+    assert bound * 0.999 < abs(params["linear1.weight"]).max() <= bound * (1 + 1e-7)
+    assert params["linear1.weight"].dtype == np.float32
+    assert not params["linear1.bias"].any()
+
+
 @settings(max_examples=100, deadline=None)
 @given(architectures(), st.integers(0, 2**32))
 def test_parameters_have_names_shapes_types_and_zero_biases(net: Architecture, seed: int) -> None:

@@ -90,6 +90,51 @@ def test_one_altered_bit_is_noticed(file: Path) -> None:
         load_weights(file)
 
 
+def test_one_altered_fact_is_noticed(file: Path) -> None:
+    content = file.read_bytes()
+    for old, new in ((b'step\\": 7', b'step\\": 9'), (b"tiny", b"tidy")):
+        assert content.count(old) == 1
+        file.write_bytes(content.replace(old, new))
+        with refused(CheckpointError, str(file), "facts", "was altered"):
+            load_weights(file)
+
+
+def test_files_from_before_facts_had_a_checksum(file: Path) -> None:
+    def drop(header: dict[str, Any]) -> None:
+        ours = json.loads(header["__metadata__"][KEY])
+        del ours["facts_sha256"]
+        header["__metadata__"][KEY] = json.dumps(ours)
+
+    file.write_bytes(header_edit(drop)(file.read_bytes()))
+    assert load_weights(file).facts == {"step": 7, "seed": 3}
+
+
+def test_velocities_round_trip_apart_from_parameters(tmp_path: Path) -> None:
+    params, velocities = initial_parameters(NET, seed=0), initial_parameters(NET, seed=1)
+    save_weights(tmp_path / "w", params, NET, velocities)
+    stored = load_weights(tmp_path / "w", NET)
+    assert list(stored.params) == list(stored.velocities) == list(params)
+    for name in params:
+        assert_bits_equal(stored.params[name], params[name])
+        assert_bits_equal(stored.velocities[name], velocities[name])
+    save_weights(tmp_path / "none", params, NET)
+    assert load_weights(tmp_path / "none").velocities == {}
+    save_weights(tmp_path / "few", params, NET, {"conv1.bias": velocities["conv1.bias"]})
+    with refused(CheckpointError, str(tmp_path / "few"), "missing: conv1.weight, linear1.weight, linear1.bias"):
+        load_weights(tmp_path / "few")
+
+
+def test_the_parameters_of_another_architecture_are_named(file: Path) -> None:
+    fields = NET.model_dump()
+    fields["layers"] = [fields["layers"][0], {"type": "flatten"}, {"type": "linear", "out_features": 4, "name": "last"}]
+    other = Architecture.model_validate({**fields, "name": "other"})
+    with refused(CheckpointError, str(file), "'other'", "missing: last.weight", "unexpected: linear1.bias"):
+        load_weights(file, other)
+    fields["layers"][2]["name"] = "linear1"
+    with refused(CheckpointError, "misshapen: linear1.weight (3, 32) for (4, 32), linear1.bias (3,) for (4,)"):
+        load_weights(file, Architecture.model_validate(fields))
+
+
 def test_arrays_in_another_memory_order(tmp_path: Path) -> None:
     params = initial_parameters(NET, seed=0)
     value = params["linear1.weight"]
@@ -204,7 +249,7 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
             return (Path(tmp_path / "ran").touch, ())
 
     (tmp_path / "weights.safetensors").write_bytes(pickle.dumps(Evil()))
-    with refused(CheckpointError, "not a complete safetensors file"):
+    with refused(CheckpointError, "a pickle; it is not opened"):
         load_weights(tmp_path / "weights.safetensors")
     assert not (tmp_path / "ran").exists()
 

@@ -85,7 +85,8 @@ class MXNetNetwork:
         given = [] if masks is None else [self._array(masks[name]) for name in self.architecture.dropouts()]
         with autograd.record(train_mode=True):
             loss, logits = training(self._array(x), self._array(y), *given)
-        loss.backward()
+        if self._parameters():  # a net without parameters has a loss, and nothing to differentiate by
+            loss.backward()
         return loss, logits
 
     def _parameters(self) -> dict[str, Any]:

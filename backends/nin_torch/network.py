@@ -91,7 +91,8 @@ class TorchNetwork:
             logits = self._forward(self._tensor(x), masks)
         labels = torch.from_numpy(y).to(self.device, torch.int64)
         loss = F.cross_entropy(logits.float(), labels, reduction="mean", label_smoothing=0.0)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if loss.requires_grad:  # a net without parameters has a loss, and nothing to differentiate by
+            loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), logits.detach()
 
     def _forward(self, x: Tensor, masks: Masks | None) -> Tensor:

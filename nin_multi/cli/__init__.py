@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from nin_multi.cli import backends, bench, compare, evaluate, shapes, summary, train
+from nin_multi.cli import backends, bench, compare, convert, evaluate, predict, shapes, summary, train, verify
 
 app = typer.Typer(
     name="nin_multi",
@@ -28,10 +28,13 @@ app = typer.Typer(
 app.command("backends")(backends.backends)
 app.command("shapes")(shapes.shapes)
 app.command("summary")(summary.summary)
+app.command("verify")(verify.verify)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("bench")(bench.bench)
 app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("convert")(convert.convert)
 
 
 def main() -> None:

@@ -1,23 +1,24 @@
-"""`evaluate`: stored weights of a run under any backend."""
+"""`evaluate`: stored weights under any backend."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 from typing import Annotated, Any
 
 import typer
 
-from nin_multi.cli.common import DataDirOption, JsonOption, note, one_backend, print_json
+from nin_multi.cli.common import DataDirOption, JsonOption, note, print_json
+from nin_multi.cli.stored import StoredBackendOption, WeightsArgument, read_stored
 from nin_multi.cli.train import DeviceOption, PrecisionOption, TestOption
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
-BackendOption = Annotated[str | None, typer.Option("--backend", help="Which one; the run's own if not given.")]
-DatasetOption = Annotated[str | None, typer.Option("--dataset", help="The run's own if not given.")]
+DatasetOption = Annotated[
+    str | None, typer.Option("--dataset", metavar="NAME", help="The one they were trained on if not given.")
+]
 
 
 def evaluate(
-    run: RunArgument,
-    backend: BackendOption = None,
+    run: WeightsArgument,
+    backend: StoredBackendOption = None,
     dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
     test_examples: TestOption = None,
@@ -25,32 +26,28 @@ def evaluate(
     precision: PrecisionOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Mean cross-entropy and accuracy of a run's weights on the first N test images."""
-    from nin_multi.training.run_directory import WEIGHTS, RunDirectory
-    from nin_multi.weights import load_weights
+    """Mean cross-entropy and accuracy of stored weights on the first N test images."""
+    from nin_multi.errors import UsageError
 
-    directory = RunDirectory.open(run)
-    facts = directory.facts()
-    framework = one_backend(backend or str(facts["backend"]))
-    stored = load_weights(run / WEIGHTS)
-    network = framework.build(
-        stored.architecture,
-        stored.params,
-        device=device or framework.devices()[0],
-        precision=precision or framework.precisions[0],
-    )
+    stored = read_stored(run)
+    name = dataset or stored.dataset
+    if name is None:
+        raise UsageError(f"--dataset: {run} does not say what it was trained on; name one, such as fashion-mnist")
+    framework = stored.start(backend)
+    network = stored.build(framework, device, precision)
     from nin_multi.data import load_dataset
     from nin_multi.training import loop
 
-    data = load_dataset(dataset or facts["dataset"]["name"], data_dir, report=note).head(None, test_examples)
-    loss, acc = loop.evaluate(network, stored.architecture, data.test, facts["recipe"]["batch_size"])
+    data = load_dataset(name, data_dir, report=note).head(None, test_examples)
+    loop.check_classes(stored.architecture, data)
+    loss, acc = loop.evaluate(network, stored.architecture, data.test, stored.batch_size)
     result: dict[str, Any] = {
         "run": str(run),
         "backend": framework.name,
         "dataset": data.name,
         "synthetic": data.synthetic,
         "examples": len(data.test),
-        "loss": loss,
+        "loss": loss if math.isfinite(loss) else None,  # weights of a run that diverged
         "acc": acc,
     }
     if json:

@@ -151,7 +151,6 @@ def _resume(
     from dataclasses import replace
 
     from nin_multi.errors import UsageError
-    from nin_multi.training.recipe import Recipe
     from nin_multi.training.run_directory import RunDirectory
 
     if fixed := sorted(given - _RESUMABLE):
@@ -160,7 +159,7 @@ def _resume(
     directory = RunDirectory.open(run)
     facts = directory.facts()
     last = {**facts, **(facts.get("resumed") or [{}])[-1]}
-    recipe = Recipe.from_dict(facts["recipe"])
+    recipe = directory.recipe()
     if "epochs" in given:
         recipe = replace(recipe, epochs=epochs)
     chosen = backend or last["backend"]

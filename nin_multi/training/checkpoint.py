@@ -88,6 +88,8 @@ def save_checkpoint(
 def load_checkpoint(path: Path, architecture: Architecture, recipe: Recipe, data_sha256: dict[str, str]) -> Checkpoint:
     """Read one that has to belong to this architecture, recipe and data. Raises CheckpointError."""
     stored = load_weights(path, architecture)
+    if stored.architecture != architecture:  # the same parameters, other strides or another input
+        raise CheckpointError(f"{path}: written for architecture {stored.architecture.name!r} of another form")
     try:
         facts = _Facts.model_validate(stored.facts)
         written = Recipe.from_dict(facts.recipe)

@@ -12,6 +12,7 @@ import numpy as np
 from nin_multi.backend import Network
 from nin_multi.data.batches import Ahead, Batch, evaluation_batches, steps_per_epoch, training_batches
 from nin_multi.data.dataset import Dataset, Split
+from nin_multi.errors import DataError
 from nin_multi.spec import Architecture
 from nin_multi.training.recipe import Recipe
 
@@ -78,6 +79,15 @@ class Watcher:
 
 class NotFinite(ArithmeticError):
     """The loss became infinite or not a number."""
+
+
+def check_classes(architecture: Architecture, dataset: Dataset) -> None:
+    """Raises DataError where a data set has labels that a net has no output for."""
+    if architecture.classes < len(dataset.classes):
+        raise DataError(
+            f"{dataset.title} has {len(dataset.classes)} classes, architecture {architecture.name!r} ends with "
+            f"{architecture.classes}; expected at least {len(dataset.classes)}"
+        )
 
 
 def start(dataset: Dataset, recipe: Recipe) -> Progress:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from nin_multi import machine, randomness
 from nin_multi.backend import Backend, Network, Params, check_request, cores
 from nin_multi.data.dataset import Dataset
-from nin_multi.errors import DataError, RunError, SpecError
+from nin_multi.errors import CheckpointError, RunError, SpecError
 from nin_multi.files import write_bytes
 from nin_multi.spec import Architecture
 from nin_multi.training import loop
@@ -46,12 +47,7 @@ class Job:
 
     def check(self) -> None:
         """What can be known before a directory is made. Raises DataError, SpecError, BackendUnavailable."""
-        classes, labels = self.architecture.classes, len(self.dataset.classes)
-        if classes < labels:
-            raise DataError(
-                f"{self.dataset.title} has {labels} classes, architecture {self.architecture.name!r} ends with "
-                f"{classes}; expected at least {labels}"
-            )
+        loop.check_classes(self.architecture, self.dataset)
         if not self.architecture.parameters:
             raise SpecError(f"architecture {self.architecture.name!r} has no parameters: there is nothing to train")
         check_request(self.backend, self.device, self.precision)
@@ -108,9 +104,11 @@ def resume(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any
     checkpoint.put_into(progress)
     if progress.evaluated >= job.recipe.epochs:
         raise RunError(f"{directory.path}: all of its {progress.evaluated} epochs are done; --epochs N trains on")
+    facts = _resumed_facts(job, directory.facts(), progress.step)
     network = _prepare(job, checkpoint.params, checkpoint.velocities, progress, directory, display)
-    directory.forget_events_after(progress.step)
-    directory.begin(_resumed_facts(job, directory.facts(), progress.step))
+    # Only now, when nothing is left that could go wrong, is anything of the old run changed.
+    directory.forget_events_after(progress.step, progress.evaluated)
+    directory.begin(facts)
     return _run(job, network, directory, progress, display)
 
 
@@ -118,7 +116,24 @@ def _last_checkpoint(job: Job, directory: RunDirectory) -> Checkpoint:
     found = directory.checkpoints()
     if not found:
         raise RunError(f"{directory.path}: it has no checkpoint to go on from; train again from the beginning")
-    return load_checkpoint(found[-1], job.architecture, job.recipe, job.data_sha256)
+    try:
+        return _load(job, found[-1])
+    except CheckpointError as error:
+        if len(found) > 1 and len(str(error).splitlines()) == 1 and _is_good(job, found[-2]):
+            raise CheckpointError(f"{error}\nRemove it to go on from the one before it, {found[-2].name}.") from None
+        raise
+
+
+def _load(job: Job, path: Path) -> Checkpoint:
+    return load_checkpoint(path, job.architecture, job.recipe, job.data_sha256)
+
+
+def _is_good(job: Job, path: Path) -> bool:
+    try:
+        _load(job, path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _prepare(
@@ -147,7 +162,8 @@ def _run(job: Job, network: Network, directory: RunDirectory, progress: Progress
             loop.fit(network, job.architecture, job.dataset, job.recipe, progress, watcher)
         except NotFinite as error:
             status = {"status": "diverged", "reason": f"{error}; a smaller --lr may help"}
-        if caught:
+        # A state that is no number is nothing to go on from, and a run that has come to its end was not interrupted.
+        if caught and status["status"] == "done" and progress.evaluated < job.recipe.epochs:
             status = {"status": "interrupted", "signal": caught[0]}
             save()
     return _finish(job, network, directory, progress, status)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from nin_multi.errors import RunError, SpecError
 from nin_multi.files import write_bytes, write_json
 from nin_multi.spec import Architecture
+from nin_multi.training.recipe import Recipe
 
 RUN, EVENTS, RESULT, WEIGHTS, CURVE, CHECKPOINTS = (
     "run.json",
@@ -39,15 +40,26 @@ class _FactsDataset(BaseModel):
     sha256: dict[str, str]
 
 
-class _Facts(BaseModel):
-    """What other commands read in run.json."""
-
+class _FactsPlace(BaseModel):
     backend: str
     device: str
     precision: str
+
+
+class _Facts(_FactsPlace):
+    """What other commands read in run.json."""
+
     recipe: _FactsRecipe
     architecture: dict[str, Any]
     dataset: _FactsDataset
+    resumed: list[_FactsPlace] = []
+
+
+class _Event(BaseModel):
+    """What all events have, and those at the end of an epoch."""
+
+    step: Annotated[int, Field(ge=0)]
+    epoch: Annotated[int, Field(ge=1)] | None = None
 
 
 class RunDirectory:
@@ -60,8 +72,11 @@ class RunDirectory:
     def create(cls, path: Path) -> RunDirectory:
         """Raises RunError where a run is already there, or where nothing can be written."""
         try:
-            if (path / RUN).exists():
-                raise RunError(f"{path}: already holds a run; choose another --run-dir, or remove it yourself")
+            # What is left of a run would be taken for a part of the new one: its events, its checkpoints.
+            if left := [name for name in (RUN, EVENTS, CHECKPOINTS) if (path / name).exists()]:
+                raise RunError(
+                    f"{path}: already holds a run ({left[0]}); choose another --run-dir, or remove it yourself"
+                )
             if path.exists() and not path.is_dir():
                 raise RunError(f"{path}: expected a directory for the run, got a file")
             path.mkdir(parents=True, exist_ok=True)
@@ -147,6 +162,14 @@ class RunDirectory:
         except (ValidationError, SpecError):
             raise RunError(f"{self.path / RUN}: damaged: no valid architecture") from None
 
+    def recipe(self) -> Recipe:
+        """The one in run.json. Raises RunError where it is damaged."""
+        values = self.facts()["recipe"]
+        try:
+            return Recipe.from_dict(values)
+        except RunError as error:
+            raise RunError(f"{self.path / RUN}: {error}") from None
+
     def abandon(self) -> None:
         """Take back a directory that never came to hold anything."""
         with contextlib.suppress(OSError):
@@ -154,16 +177,23 @@ class RunDirectory:
 
     def events(self) -> list[dict[str, Any]]:
         """All complete events, in order: a last line that was torn off in the middle is left out."""
-        text = (self.path / EVENTS).read_text(encoding="utf-8") if (self.path / EVENTS).exists() else ""
-        whole, _, _ = text.rpartition("\n")
+        path = self.path / EVENTS
         try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise RunError(f"{self.path / EVENTS}: damaged before its last line ({error})") from None
+            whole, _, _ = (path.read_text(encoding="utf-8") if path.exists() else "").rpartition("\n")
+            events = [json.loads(line) for line in whole.splitlines()]
+            for event in events:
+                _Event.model_validate(event)
+        except ValidationError:
+            raise RunError(f"{path}: damaged: an event without its step") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: damaged before its last line ({error})") from None
+        return events
 
-    def forget_events_after(self, step: int) -> None:
-        """Leave out what a process wrote after the checkpoint that another one goes on from."""
-        lines = [json.dumps(event, allow_nan=False) + "\n" for event in self.events() if event["step"] <= step]
+    def forget_events_after(self, step: int, evaluated: int) -> None:
+        """Leave out what a process wrote after the checkpoint, of that many evaluated epochs, that is gone on from."""
+        # Epochs count too: their end has the step of their last batch, and may come after a checkpoint at that step.
+        kept = [event for event in self.events() if event["step"] <= step and (event.get("epoch") or 0) <= evaluated]
+        lines = [json.dumps(event, allow_nan=False) + "\n" for event in kept]
         write_bytes(self.path / EVENTS, "".join(lines).encode())
 
     def finish(self, result: Mapping[str, Any]) -> None:

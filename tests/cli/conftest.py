@@ -169,7 +169,7 @@ class Wrong(NumpyBackend):
 
     name = "wrong"
 
-    def build(self, architecture, params, *, device, precision):
+    def build(self, architecture, params, *, device, precision, seed=None):
         class Swapped(NumpyNetwork):
             def activations(self, x):
                 for name, value in super().activations(x):

@@ -40,7 +40,7 @@ def _refused(nin, content, command: list[str], status: int, *fragments: str) -> 
     ("command", "fragments"),
     [
         (["trian"], ["'trian'", "--help"]),
-        (["train"], ["--backend", "Missing"]),
+        (["train"], ["--backend: expected a name", "nin_multi backends"]),
         ([*TRAIN, "--lrr", "1"], ["--lrr"]),
         ([*TRAIN, "extra"], ["extra"]),
         ([*TRAIN, "--epochs", "many"], ["--epochs"]),
@@ -51,6 +51,9 @@ def _refused(nin, content, command: list[str], status: int, *fragments: str) -> 
         ([*TRAIN, "--lr", "-1"], ["--lr: expected a positive number, got -1"]),
         ([*TRAIN, "--lr", "0"], ["--lr: expected a positive number, got 0"]),
         ([*TRAIN, "--lr", "inf"], ["--lr: expected a positive number, got inf"]),
+        ([*TRAIN, "--momentum", "1"], ["--momentum: expected at least 0 and less than 1, got 1.0"]),
+        ([*TRAIN, "--init", "hee"], ["--init: expected xavier or he, got 'hee'"]),
+        ([*TRAIN, "--dropout", "none"], ["--dropout: expected shared or native, got 'none'"]),
         ([*TRAIN, "--seed", "-1"], ["--seed: expected 0 to", "got -1"]),
         ([*TRAIN, "--seed", str(2**64)], ["--seed: expected 0 to", f"got {2**64}"]),
         ([*TRAIN, "--train-examples", "0"], ["--train-examples: expected at least 1, got 0"]),
@@ -88,9 +91,9 @@ def _refused(nin, content, command: list[str], status: int, *fragments: str) -> 
         ([*TINY, "--runs-dir", "tiny.yaml"], ["tiny.yaml", "expected a directory", "got a file"]),
         ([*TINY, "--runs-dir", "/dev/null/x"], ["/dev/null/x", "cannot be created"]),
         (["evaluate"], ["RUN", "Missing"]),
-        (["evaluate", "nowhere"], ["nowhere", "not a run directory", "run.json"]),
+        (["evaluate", "nowhere"], ["nowhere", "no such run directory, and no such weights file"]),
         (["evaluate", "."], ["not a run directory", "run.json"]),
-        (["evaluate", "tiny.yaml"], ["tiny.yaml", "not a run directory"]),
+        (["evaluate", "tiny.yaml"], ["tiny.yaml", "not a complete safetensors file", "nin_multi convert"]),
         (["evaluate", LONG], [LONG]),
     ],
     ids=lambda value: " ".join(value)[:48] if isinstance(value, list) else str(value),
@@ -255,7 +258,9 @@ def test_without_a_command_there_is_help_and_no_empty_error(nin) -> None:
     assert "error: \n" not in found.err
 
 
-@pytest.mark.parametrize("command", ["backends", "shapes", "summary", "train", "compare", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["backends", "shapes", "summary", "train", "compare", "evaluate", "predict", "convert"]
+)
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help(nin, command: str, flag: str) -> None:
     found = nin(command, flag)

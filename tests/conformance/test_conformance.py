@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +17,19 @@ from strategies import architectures
 
 from nin_multi import checks, randomness, registry, zoo
 from nin_multi.architecture_file import load_architecture, parse_architecture
-from nin_multi.backend import Backend, Labels, Network, Params
+from nin_multi.backend import Backend, Labels, Masks, Network, Params
+from nin_multi.data import Dataset, synthetic_dataset
 from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer
-from nin_multi.oracle import _windows as oracle_windows
 from nin_multi.oracle import apply_layer
+from nin_multi.oracle import windows_of as oracle_windows
 from nin_multi.randomness import Purpose
 from nin_multi.spec import Architecture, LayerBase, MaxPool2d, ReLU
+from nin_multi.training.display import Silent
+from nin_multi.training.loop import Progress
+from nin_multi.training.recipe import Recipe
+from nin_multi.training.run import Job, resume, train
+from nin_multi.training.run_directory import RunDirectory
+from nin_multi.weights import load_weights
 
 ORACLE = registry.load("numpy")
 
@@ -230,3 +241,230 @@ def test_equal_runs_give_equal_files(backend: Backend, tmp_path: Path) -> None:
     first = _train(backend, tmp_path / "a", 0)
     assert _train(backend, tmp_path / "b", 0) == first
     assert _train(backend, tmp_path / "c", 1) != first
+
+
+# --- momentum, state, draws ------------------------------------------------------------------------------------------
+
+
+def _step_args(step: int, count: int = 4) -> tuple[np.ndarray, Labels, Masks]:
+    masks = randomness.dropout_masks(EVERYTHING, count, seed=0, step=step)
+    return images(EVERYTHING, count, seed=step + 1), labels(EVERYTHING, count), masks
+
+
+def _same_bits(found: Params, expected: Params) -> None:
+    assert list(found) == list(expected) == list(EVERYTHING.parameter_shapes())
+    for name, value in found.items():
+        assert (value.dtype, value.shape) == (np.float32, expected[name].shape), name
+        assert value.tobytes() == expected[name].tobytes(), name
+
+
+def test_momentum_with_a_changing_rate_follows_the_oracle(backend: Backend) -> None:
+    """Where the rate is inside the velocity, as in Gluon's and MindSpore's own optimizers, the second step differs."""
+    params = random_params(EVERYTHING)
+    x, y = smooth_images(EVERYTHING, params, 4), labels(EVERYTHING, 4)
+    masks = randomness.dropout_masks(EVERYTHING, 4, seed=0, step=0)
+    network, oracle = build(backend, EVERYTHING, params), build(ORACLE, EVERYTHING, params)
+    assert network.velocities() == {}
+    for lr, momentum in ((0.1, 0.9), (0.01, 0.9), (0.05, 0.5)):
+        result = network.train_step(x, y, masks, lr, momentum)
+        truth = oracle.train_step(x, y, masks, lr, momentum)
+        assert result.loss == pytest.approx(truth.loss, rel=1e-5)
+        for found, expected in ((network.params(), oracle.params()), (network.velocities(), oracle.velocities())):
+            assert list(found) == list(expected) == list(EVERYTHING.parameter_shapes())
+            for name, value in found.items():
+                assert relative(value, expected[name]) < 1e-4, name
+    # A rate of 0 moves the velocities alone.
+    before, moving = network.params(), network.velocities()
+    network.train_step(x, y, masks, 0.0, 0.9)
+    _same_bits(network.params(), before)
+    assert all(value.tobytes() != moving[name].tobytes() for name, value in network.velocities().items())
+
+
+def test_plain_steps_and_steps_with_momentum_share_their_parameters(backend: Backend) -> None:
+    network, oracle = build(backend, EVERYTHING), build(ORACLE, EVERYTHING)
+    for step, momentum in enumerate((0.0, 0.9, 0.0, 0.9)):
+        x, y, masks = _step_args(step)
+        network.train_step(x, y, masks, 0.05, momentum)
+        oracle.train_step(x, y, masks, 0.05, momentum)
+    for name, value in network.params().items():
+        assert relative(value, oracle.params()[name]) < 1e-4, name
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_restore_puts_the_state_back_bit_for_bit(backend: Backend, momentum: float) -> None:
+    network = build(backend, EVERYTHING)
+    network.train_step(*_step_args(0), 0.1, momentum)
+    network.restore(network.params(), network.velocities())  # the oracle's float64 is float32 from here on
+    params, velocities = network.params(), network.velocities()
+    assert list(velocities) == (list(EVERYTHING.parameter_shapes()) if momentum else [])
+    network.train_step(*_step_args(1), 0.1, momentum)
+    after, moved = network.params(), network.velocities()
+    assert all(value.tobytes() != params[name].tobytes() for name, value in after.items())
+    fresh = build(backend, EVERYTHING, randomness.initial_parameters(EVERYTHING, 9))
+    for each in (network, fresh):  # one that has moved on, and another one altogether
+        each.restore(params, velocities)
+        _same_bits(each.params(), params)
+        assert {name: value.tobytes() for name, value in each.velocities().items() if value.any()} == {
+            name: value.tobytes() for name, value in velocities.items()
+        }
+        each.train_step(*_step_args(1), 0.1, momentum)
+        _same_bits(each.params(), after)
+        if momentum:
+            _same_bits(each.velocities(), moved)
+
+
+def test_restoring_no_velocities_stands_still(backend: Backend) -> None:
+    network, fresh, params = build(backend, EVERYTHING), build(backend, EVERYTHING), random_params(EVERYTHING)
+    network.train_step(*_step_args(0), 0.1, 0.9)
+    network.restore(params, {})
+    assert not any(value.any() for value in network.velocities().values())
+    for each in (network, fresh):
+        each.train_step(*_step_args(1), 0.1, 0.9)
+    _same_bits(network.params(), fresh.params())
+
+
+def test_what_was_given_to_restore_stays_the_callers(backend: Backend) -> None:
+    network = build(backend, EVERYTHING)
+    network.train_step(*_step_args(0), 0.1, 0.9)
+    network.restore(network.params(), network.velocities())
+    params, velocities = network.params(), network.velocities()
+    kept = [{name: value.copy() for name, value in named.items()} for named in (params, velocities)]
+    network.restore(params, velocities)
+    network.train_step(*_step_args(1), 0.1, 0.9)
+    _same_bits(params, kept[0])
+    _same_bits(velocities, kept[1])
+    network.restore(params, velocities)
+    for value in (*params.values(), *velocities.values()):
+        value[...] = 7.0
+    _same_bits(network.params(), kept[0])
+    _same_bits(network.velocities(), kept[1])
+
+
+def _native(backend: Backend, seed: int | None, steps: int = 3) -> list[float]:
+    """Losses of steps in which the framework draws, with a rate of 0: only the draws differ."""
+    network = backend.build(
+        EVERYTHING, random_params(EVERYTHING), device="cpu", precision=backend.precisions[0], seed=seed
+    )
+    x, y = images(EVERYTHING, 4), labels(EVERYTHING, 4)
+    return [network.train_step(x, y, None, 0.0).loss for _ in range(steps)]
+
+
+def test_the_frameworks_own_draws_repeat_with_their_seed(backend: Backend) -> None:
+    first = _native(backend, 7)
+    assert _native(backend, 7) == first
+    assert len({*first, *_native(backend, 8)}) == 6  # every step and every seed draws anew
+    x, y = images(EVERYTHING, 4), labels(EVERYTHING, 4)
+    undropped = build(ORACLE, EVERYTHING).train_step(x, y, {}, 0.0).loss
+    assert all(loss != pytest.approx(undropped, rel=1e-4) for loss in first)
+
+
+def test_the_frameworks_own_dropout_drops_its_share_and_scales_the_rest(backend: Backend) -> None:
+    """By the gradient of a bias behind a dropout of ones: it is what a mask has left over."""
+    net = parse_architecture(
+        "name: x\ninput: [1, 50, 50]\nlayers:\n  - {type: flatten}\n  - {type: dropout, rate: 0.2}\n"
+        "  - {type: linear, out_features: 2}\n"
+    )
+    params = {"linear1.weight": np.zeros((2, 2500), np.float32), "linear1.bias": np.zeros(2, np.float32)}
+    network = backend.build(net, params, device="cpu", precision=backend.precisions[0], seed=3)
+    _, gradients = network.loss_and_gradients(np.ones((1, 1, 50, 50), np.float32), np.zeros(1, np.int32), None)
+    mask = gradients["linear1.weight"][1] / np.float32(0.5)  # of even chances, the wrong class has half
+    kept = mask[mask != 0]
+    np.testing.assert_allclose(kept, np.full(len(kept), 1.25), rtol=1e-5)
+    assert abs((mask == 0).mean() - 0.2) < 6 * (0.2 * 0.8 / 2500) ** 0.5
+
+
+def test_evaluation_has_no_dropout_whoever_draws(backend: Backend) -> None:
+    network, oracle = build(backend, EVERYTHING), build(ORACLE, EVERYTHING)
+    x, y = images(EVERYTHING, 4), labels(EVERYTHING, 4)
+    expected = oracle.logits(x)
+    for masks in (None, _step_args(0)[2], None):
+        network.train_step(x, y, masks, 0.0)
+        first, second = network.logits(x), network.logits(x)
+        assert first.tobytes() == second.tobytes()
+        assert relative(first, expected) < 1e-5
+
+
+# --- runs that were stopped ------------------------------------------------------------------------------------------
+
+
+class _StopsAt(Silent):
+    def __init__(self, step: int | None) -> None:
+        self._when = step
+
+    def step(self, progress: Progress) -> None:
+        if progress.step == self._when:
+            signal.raise_signal(signal.SIGTERM)
+
+
+RECIPE = Recipe(epochs=2, batch_size=32, lr=0.05, momentum=0.9, init="he", train_examples=100, test_examples=20)
+
+
+@pytest.fixture(scope="module")
+def few() -> Dataset:
+    return synthetic_dataset(100, 20)
+
+
+# Softmax regression behind a dropout: no ReLU and no pool, so that nothing has to be decided by float32's last bit.
+SMOOTH = parse_architecture(
+    "name: smooth\ninput: [1, 28, 28]\nlayers:\n  - {type: flatten}\n  - {type: dropout, rate: 0.5}\n"
+    "  - {type: linear, out_features: 10}\n"
+)
+
+
+def _job(backend: Backend, data: Dataset, architecture: Architecture | None = None, **changed: Any) -> Job:
+    # The oracle would take minutes for the larger one.
+    chosen = architecture or (SMOOTH if backend.name == "numpy" else load_architecture("nin-mnist"))
+    return Job(backend, "cpu", backend.precisions[0], chosen, data, replace(RECIPE, **changed))
+
+
+def _stopped(job: Job, path: Path, step: int | None) -> RunDirectory:
+    result = train(job, RunDirectory.create(path), _StopsAt(step))
+    assert result["status"] == ("done" if step is None else "interrupted")
+    return RunDirectory.open(path)
+
+
+def _weights(directory: RunDirectory) -> Params:
+    return load_weights(directory.path / "weights.safetensors").params
+
+
+@pytest.fixture(scope="module")
+def whole(backend: Backend, few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The run that nobody stops."""
+    return _stopped(_job(backend, few), tmp_path_factory.mktemp("whole") / "run", None)
+
+
+@pytest.mark.parametrize("step", [2, 4, 7], ids=["mid-epoch", "before evaluation", "last epoch"])
+def test_a_stopped_run_becomes_the_unbroken_one(
+    backend: Backend, few: Dataset, whole: RunDirectory, tmp_path: Path, step: int
+) -> None:
+    job = _job(backend, few)
+    broken = _stopped(job, tmp_path / "broken", step)
+    assert resume(job, broken, Silent())["status"] == "done"
+    a, b = ((run.path / "weights.safetensors").read_bytes() for run in (whole, broken))
+    if backend.precisions[0] == "fp64":  # checkpoints are float32
+        for name, value in _weights(broken).items():
+            assert relative(value, _weights(whole)[name]) < 1e-5, name
+    else:
+        assert a == b
+
+
+def test_a_run_goes_on_in_another_framework(backend: Backend, few: Dataset, tmp_path: Path) -> None:
+    """From the oracle to this backend and from this backend to the oracle: both are the oracle's own run."""
+    here, there = _job(backend, few, SMOOTH), _job(ORACLE, few, SMOOTH)
+    expected = _weights(_stopped(there, tmp_path / "whole", None))
+    for name, first, second in (("to", there, here), ("from", here, there)):
+        run = _stopped(first, tmp_path / name, 5)
+        assert resume(second, run, Silent())["backend"] == second.backend.name
+        for parameter, value in _weights(run).items():
+            assert relative(value, expected[parameter]) < 1e-5, (name, parameter)
+
+
+def test_a_resumed_run_draws_by_seed_and_step(backend: Backend, few: Dataset, tmp_path: Path) -> None:
+    job = _job(backend, few, dropout="native")
+    broken = _stopped(job, tmp_path / "a", 3)
+    shutil.copytree(broken.path, tmp_path / "b")
+    found = []
+    for run in (broken, RunDirectory.open(tmp_path / "b")):
+        assert resume(job, run, Silent())["status"] == "done"
+        found.append((run.path / "weights.safetensors").read_bytes())
+    assert found[0] == found[1]

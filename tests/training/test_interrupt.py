@@ -60,7 +60,9 @@ def test_interrupted(started, number: int) -> None:
     result = json.loads(out)
     assert json.loads((directory / "result.json").read_text()) == result
     assert (result["status"], result["signal"]) == ("interrupted", number)
-    assert err.splitlines()[-1] == f"interrupted at step {result['steps']}; weights so far in {directory}"
+    assert err.splitlines()[-1] == (
+        f"interrupted at step {result['steps']}; to go on: nin_multi train --resume {directory}"
+    )
     assert "Traceback" not in err
     weights = load_file(directory / "weights.safetensors")
     assert sorted(weights) == [
@@ -70,5 +72,11 @@ def test_interrupted(started, number: int) -> None:
     events = [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]
     assert events[-1]["step"] in (result["steps"], result["steps"] - 1)
     assert {path.name for path in directory.iterdir()} == {
-        *("run.json", "events.jsonl", "result.json", "weights.safetensors", "curve.svg")
+        *("run.json", "events.jsonl", "result.json", "weights.safetensors", "curve.svg", "checkpoints")
+    }
+    *_, last = sorted((directory / "checkpoints").iterdir(), key=lambda path: int(path.stem[5:]))
+    assert last.name == f"step-{result['steps']:06d}.safetensors"
+    stored = load_file(last)
+    assert {name: value.tobytes() for name, value in stored.items()} == {
+        name: value.tobytes() for name, value in weights.items()
     }

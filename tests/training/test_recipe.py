@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from typing import Any
 
-from nin_multi.errors import UsageError
+import pytest
+from strategies import refused
+
+from nin_multi.errors import RunError, UsageError
 from nin_multi.training.recipe import Recipe
 
 
@@ -16,12 +20,30 @@ def test_the_defaults_are_the_chapters() -> None:
         "seed": 0,
         "train_examples": None,
         "test_examples": None,
+        "momentum": 0.0,
+        "init": "xavier",
+        "dropout": "shared",
     }
 
 
 def test_a_recipe_comes_back_from_its_plain_values() -> None:
-    recipe = Recipe(3, 32, 0.05, 2**63 - 1, 100, 1)
-    assert Recipe(**recipe.as_dict()) == recipe
+    recipe = Recipe(3, 32, 0.05, 2**63 - 1, 100, 1, 0.9, "he", "native")
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("values", "fragment"),
+    [
+        ({"speed": 1}, "'speed'"),
+        ({"epochs": 0}, "--epochs: expected at least 1, got 0"),
+        ({"epochs": "many"}, "str"),
+        ({"lr": None}, "NoneType"),
+        ({"dropout": "none"}, "--dropout: expected shared or native, got 'none'"),
+    ],
+)
+def test_a_recipe_from_a_damaged_file(values: dict[str, Any], fragment: str) -> None:
+    with refused(RunError, "damaged recipe", fragment):
+        Recipe.from_dict({**Recipe().as_dict(), **values})
 
 
 @pytest.mark.parametrize(
@@ -38,6 +60,9 @@ def test_a_recipe_comes_back_from_its_plain_values() -> None:
         ("lr", float("inf"), "--lr", "positive"),
         ("seed", -1, "--seed", "0 to 2^63 - 1"),
         ("seed", 2**63, "--seed", "0 to 2^63 - 1"),
+        ("momentum", -0.1, "--momentum", "at least 0 and less than 1"),
+        ("momentum", 1.0, "--momentum", "at least 0 and less than 1"),
+        ("momentum", float("nan"), "--momentum", "at least 0 and less than 1"),
     ],
 )
 def test_values_out_of_range(field: str, value: float, flag: str, expected: str) -> None:
@@ -47,3 +72,12 @@ def test_values_out_of_range(field: str, value: float, flag: str, expected: str)
     assert line.startswith(f"{flag}: expected ")
     assert expected in line
     assert line.endswith(f"got {value}")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "choices"),
+    [("init", "xaver", "xavier or he"), ("dropout", "", "shared or native"), ("dropout", "Shared", "shared or native")],
+)
+def test_words_that_are_no_choice(field: str, value: str, choices: str) -> None:
+    with refused(UsageError, f"--{field}: expected {choices}, got {value!r}"):
+        Recipe(**{field: value})  # type: ignore[arg-type]

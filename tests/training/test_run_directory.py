@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from strategies import refused
 
 from nin_multi.errors import RunError
+from nin_multi.training.recipe import Recipe
 from nin_multi.training.run_directory import RunDirectory
 
 
@@ -40,6 +43,15 @@ class TestCreate:
         _, directory = make_run()
         before = _content(tmp_path)
         _refused(directory, "already holds a run", "--run-dir")
+        assert _content(tmp_path) == before
+
+    @pytest.mark.parametrize("left", ["events.jsonl", "checkpoints"])
+    def test_refuses_what_would_be_taken_for_a_part_of_the_new_run(self, make_run, tmp_path: Path, left: str) -> None:
+        """Old checkpoints have higher steps: they would be kept for the new ones, and gone on from."""
+        _, directory = make_run()
+        (directory / left).rename(tmp_path / left)
+        before = _content(tmp_path)
+        _refused(tmp_path, f"already holds a run ({left})", "--run-dir")
         assert _content(tmp_path) == before
 
     def test_refuses_a_file_in_the_way(self, tmp_path: Path) -> None:
@@ -107,6 +119,38 @@ class TestRead:
         with (tmp_path / "events.jsonl").open("a") as file:
             file.write('{"event": "st')
         assert directory.events() == [{"event": "step", "step": 1}]
+
+    @pytest.mark.parametrize("line", ["{}", "[]", "7", '{"step": -1}', '{"step": 1, "epoch": "one"}', "{", "\xff"])
+    def test_damaged_events(self, tmp_path: Path, line: str) -> None:
+        directory = RunDirectory.create(tmp_path)
+        (tmp_path / "events.jsonl").write_bytes(line.encode("latin-1") + b'\n{"event": "step", "step": 1}\n')
+        before = _content(tmp_path)
+        for act in (directory.events, lambda: directory.forget_events_after(1, 0)):
+            with refused(RunError, str(tmp_path / "events.jsonl"), "damaged"):
+                act()
+        assert _content(tmp_path) == before
+
+    def test_events_after_a_checkpoint_are_forgotten(self, tmp_path: Path) -> None:
+        directory = RunDirectory.create(tmp_path)
+        events = [{"event": "step", "step": step} for step in (1, 2)]
+        events += [{"event": "epoch", "step": 2, "epoch": 1}, {"event": "step", "step": 3}]
+        for event in events:
+            directory.append(event)
+        directory.forget_events_after(3, 1)
+        assert directory.events() == events
+        directory.forget_events_after(2, 1)
+        assert directory.events() == events[:3]
+        directory.forget_events_after(2, 0)  # the checkpoint at step 2 was written before its epoch was evaluated
+        assert directory.events() == events[:2]
+
+    def test_the_recipe_is_the_one_of_the_run(self, make_run, tmp_path: Path) -> None:
+        _, path = make_run(lr=0.25, momentum=0.5)
+        assert RunDirectory.open(path).recipe() == Recipe(2, 10, 0.25, momentum=0.5)
+        facts = json.loads((path / "run.json").read_text())
+        facts["recipe"]["lr"] = -1
+        (path / "run.json").write_text(json.dumps(facts))
+        with refused(RunError, f"{path / 'run.json'}: damaged recipe: --lr"):
+            RunDirectory.open(path).recipe()
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:

@@ -168,6 +168,23 @@ def test_evaluation_is_not_in_the_training_clock(softmax: Architecture, data: Da
     assert progress.run_totals.seconds < time.perf_counter() - began - 0.3
 
 
+def test_native_dropout_leaves_the_draws_to_the_network(softmax: Architecture, data: Dataset) -> None:
+    given: list[Any] = []
+
+    class Sees(NumpyNetwork):
+        def train_step(self, x: Any, y: Any, masks: Any, lr: float, momentum: float = 0.0) -> Any:
+            given.append((masks, momentum))
+            return super().train_step(x, y, masks, lr, momentum)
+
+    for dropout in ("native", "shared"):
+        recipe = Recipe(epochs=1, batch_size=64, momentum=0.5, dropout=dropout)
+        network = Sees(softmax, randomness.initial_parameters(softmax, 0))
+        loop.fit(network, softmax, data, recipe, loop.start(data, recipe), _watch())
+    (native, momentum), (shared, _) = given
+    assert (native, momentum) == (None, 0.5)
+    assert shared.keys() == {"dropout1"}
+
+
 def test_totals_of_nothing() -> None:
     assert np.isnan(Totals().mean_loss())
     assert np.isnan(Totals().accuracy())
@@ -211,14 +228,14 @@ class TestMeasure:
         class Compiles(NumpyNetwork):
             calls = 0
 
-            def train_step(self, x: Any, y: Any, masks: Any, lr: float) -> Any:
+            def train_step(self, x: Any, y: Any, masks: Any, lr: float, momentum: float = 0.0) -> Any:
                 self.calls += 1
-                assert lr == 0.0
+                assert (lr, momentum) == (0.0, 0.9)
                 time.sleep(1.0 if self.calls == 1 else 0.02)
-                return super().train_step(x, y, masks, lr)
+                return super().train_step(x, y, masks, lr, momentum)
 
         network = Compiles(tiny, randomness.initial_parameters(tiny, 0))
-        speed = loop.measure(network, training_batches(data.train, tiny, 4, seed=0, epoch=0))
+        speed = loop.measure(network, training_batches(data.train, tiny, 4, seed=0, epoch=0), 0.9)
         assert 20.0 < speed <= 4 / 0.02
         assert 2 <= network.calls < 16
 

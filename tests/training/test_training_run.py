@@ -26,6 +26,7 @@ from nin_multi.training.run import Job, train
 from nin_multi.training.run_directory import RunDirectory
 
 FILES = {"run.json", "events.jsonl", "result.json", "weights.safetensors", "curve.svg"}
+CHECKPOINTS = {"checkpoints"}  # from the end of the first epoch on, or from an interruption
 RESULT = {
     *("backend", "framework_version", "device", "precision", "arch", "dataset", "train_examples", "test_examples"),
     *("epochs", "steps", "seed", "loss", "train_acc", "test_acc", "examples_per_sec", "compute_examples_per_sec"),
@@ -59,8 +60,10 @@ class TestDone:
 
     def test_files(self, done, read_json) -> None:
         result, directory = done
-        assert {path.name for path in directory.iterdir()} == FILES
+        assert {path.name for path in directory.iterdir()} == FILES | CHECKPOINTS
         assert read_json((directory / "result.json").read_text()) == result
+        kept = {"step-000007.safetensors", "step-000014.safetensors"}
+        assert {path.name for path in (directory / "checkpoints").iterdir()} == kept
 
     def test_result(self, done, tmp_path: Path) -> None:
         result, directory = done
@@ -198,7 +201,7 @@ class TestInterrupted:
         assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
         assert (result["status"], result["signal"], result["steps"]) == ("interrupted", number, 10)
         assert read_json((directory / "result.json").read_text()) == result
-        assert {path.name for path in directory.iterdir()} == FILES
+        assert {path.name for path in directory.iterdir()} == FILES | CHECKPOINTS
         events = _events(directory)
         assert [event["event"] for event in events] == [*["step"] * 7, "epoch", *["step"] * 3]
         assert (result["loss"], result["test_acc"]) == (events[-1]["loss"], events[7]["test_acc"])
