@@ -1,5 +1,5 @@
 # Everything a fresh machine needs: `make compare` to see it, `make test-all-backends` to trust it.
-# Variables: PYTHON (3.10 to 3.12; 3.11 is what constraints.txt was made for), VENV, BACKENDS, ARGS.
+# Variables: PYTHON (3.10 to 3.12; 3.11 is what constraints.txt was made for), VENV, BACKENDS, ARGS; for fuzz N, SEED.
 
 PYTHON ?= $(shell for p in python3.11 python3 python3.10 python3.12 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
@@ -9,7 +9,7 @@ BACKENDS ?= torch mindspore mxnet numpy
 FRAMEWORKS ?= torch,mindspore,mxnet
 READY = $(VENV)/.ready
 
-.PHONY: setup compare train test test-all-backends lint format clean
+.PHONY: setup compare train test test-all-backends fuzz lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -41,6 +41,16 @@ test-all-backends: setup
 			--backend $$backend $(ARGS); \
 	done
 	@$(if $(filter-out $(BACKENDS),torch mindspore mxnet),true,$(BIN)/python tests/conformance/mutation_table.py)
+
+# Random architectures in every framework against the oracle, N of them; another SEED draws others.
+N ?= 1000
+SEED ?= 0
+fuzz: setup
+	@set -e; for backend in $(BACKENDS); do \
+		echo "== $(N) random architectures in $$backend, seed $(SEED)"; \
+		$(BIN)/python -m nin_multi.launcher $$backend -m pytest -q tests/conformance/test_fuzz.py \
+			--backend $$backend --fuzz $(N) --fuzz-seed $(SEED) $(ARGS); \
+	done
 
 lint: setup
 	$(BIN)/ruff check .

@@ -8,9 +8,10 @@ from __future__ import annotations
 from nin_multi.checks.problem import Problem, clear_problem, stored_problem
 from nin_multi.checks.shapes import expected_shapes, observed_shapes
 from nin_multi.checks.truth import Truth, find_truth
-from nin_multi.checks.values import Finding, Report, tolerances, verify
+from nin_multi.checks.values import PARTS, Finding, Report, tolerances, verify
 
 __all__ = [
+    "PARTS",
     "Finding",
     "Problem",
     "Report",

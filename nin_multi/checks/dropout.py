@@ -48,10 +48,10 @@ def fault_of(masks: list[NDArray[np.float64]], rate: float) -> tuple[str, str, t
     if not rate or (abs(share - rate) <= near and np.allclose(kept, 1 / (1 - rate), rtol=1e-2)):
         repeats = bool(rate) and np.array_equal(masks[0], masks[1])
         return (expected, "twice the same draw", ("its draws begin anew in each step",)) if repeats else None
-    if share == 0:
+    if share == 0 and np.allclose(kept, 1.0):
         return expected, observed, ("dropout does nothing in training: a mode switch is missing",)
-    if abs(share - (1 - rate)) <= near and rate != 0.5:
+    if abs(share - (1 - rate)) <= near and np.allclose(kept, 1 / rate, rtol=1e-2):
         return expected, observed, ("the rate is taken for the share that is kept",)
-    if abs(share - rate) <= near:
+    if abs(share - rate) <= near and np.allclose(kept, 1.0, rtol=1e-2):
         return expected, observed, ("what dropout keeps is not divided by 1 - rate",)
     return expected, observed, ()

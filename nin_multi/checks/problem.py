@@ -84,7 +84,7 @@ def stored_problem(architecture: Architecture, params: Params, batch: int, seed:
     )
     for traced, followers in _segments(architecture, batch):
         value = value if traced is None else apply_layer(traced, value, exact, {})[0]
-        nearest = min(nearest, float(_margins(followers, value, masks).min()))
+        nearest = min(nearest, _nearest(followers, value, masks))
         value = _follow(followers, value, masks)
     return replace(fresh, params=params, margin=nearest)
 
@@ -111,7 +111,7 @@ def _images(
             (batch, *architecture.input), seed=seed, purpose=Purpose.CHECK, step=attempt, part="x"
         )
         x = draw.astype(np.float32)
-        margin = float(_margins(followers, np.asarray(x, np.float64), masks).min())
+        margin = _nearest(followers, np.asarray(x, np.float64), masks)
         if best is None or margin > best[1]:
             best = x, margin
         if margin > CLEAR:
@@ -128,24 +128,32 @@ def _draw_layer(
     params: dict[str, NDArray[np.float32]],
     seed: int,
 ) -> tuple[Array, float]:
-    """Draw the layer's channels anew until each is clear, or keep its best draw. Its output, and the least margin."""
+    """Draw the layer's channels anew until each is clear and alive, and one at least is negative somewhere.
+
+    Where `ATTEMPTS` draws fall short, the best one stays.
+    Returns its output, and the least margin.
+    """
     drawn = _draw(traced, traced.output[1], seed, 0)
     y = _output(traced, drawn, x)
-    margins = _margins(followers, y, masks)
+    distances, worth = _decisions(followers, y, masks)
     for attempt in range(1, ATTEMPTS):
-        unclear = np.flatnonzero(margins < CLEAR)
-        if not len(unclear):
+        least = 1 if (worth == 2).any() or y[:, 0].size == 1 else 2  # one value has one sign
+        poor = np.flatnonzero((worth < least) | (distances < CLEAR * _scale(y)))
+        if not len(poor):
             break
-        other = _draw(traced, len(unclear), seed, attempt)
+        other = _draw(traced, len(poor), seed, attempt)
         part = _output(traced, other, x)
-        found = _margins(followers, part, masks, unclear, _scale(y))
-        better = found > margins[unclear]
+        found, promise = _decisions(followers, part, masks, poor)
+        # What tests nothing decides as clearly as one could wish: worth comes first, once a draw is clear at all.
+        found_clear, was_clear = (far >= CLEAR * _scale(y) for far in (found, distances[poor]))
+        rank, before = promise + 3 * found_clear, worth[poor] + 3 * was_clear
+        better = (rank > before) | ((rank == before) & (found > distances[poor]))
+        chosen = poor[better]
         for name, value in drawn.items():
-            value[unclear[better]] = other[name][better]
-        y[:, unclear[better]] = part[:, better]
-        margins[unclear] = np.maximum(found, margins[unclear])
+            value[chosen] = other[name][better]
+        y[:, chosen], distances[chosen], worth[chosen] = part[:, better], found[better], promise[better]
     params.update(drawn)
-    return y, float(margins.min())
+    return y, float(distances.min()) / _scale(y)
 
 
 def _draw(traced: TracedLayer, channels: int, seed: int, attempt: int) -> dict[str, NDArray[np.float32]]:
@@ -178,46 +186,49 @@ def _scale(value: Array) -> float:
     return float(np.sqrt(np.mean(value**2))) or 1.0
 
 
-def _margins(
-    followers: list[TracedLayer],
-    value: Array,
-    masks: Masks,
-    channels: NDArray[np.intp] | None = None,
-    scale: float | None = None,
-) -> NDArray[np.float64]:
-    """For each channel how clear the decisions after it are; 0 for one that is dead in all images: it tests nothing.
+def _nearest(followers: list[TracedLayer], value: Array, masks: Masks) -> float:
+    """The distance of the nearest decision, relative to the root mean square of `value`."""
+    distances, _ = _decisions(followers, value, masks)
+    return float(distances.min()) / _scale(value)
+
+
+def _decisions(
+    followers: list[TracedLayer], value: Array, masks: Masks, channels: NDArray[np.intp] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
+    """For each channel how far the nearest decision after it is, and what it is worth to a test.
+
+    0 where a ReLU lets nothing of it pass: no gradient flows. 1 where it is never negative: whether a ReLU follows
+    cannot be seen. 2 for all others.
 
     `value` (N, C, H, W) or (N, F) may hold some `channels` only; a flatten does not mix them, and is passed over.
     """
-    scale = scale or _scale(value)
-    nearest = np.full(value.shape[1], np.inf)
+    nearest, worth = np.full(value.shape[1], np.inf), 1 + (_per_channel(value) < 0)
     for traced in followers:
         if isinstance(traced.layer, Flatten):
             continue
         if isinstance(traced.layer, ReLU):
-            nearest = np.minimum(nearest, _per_channel(np.abs(value)) / scale)
-            nearest[_per_channel(-value) >= 0] = 0.0
+            # A zero is a sum of zeros, or what a mask or an earlier ReLU left, in float32 too: it passes no gradient.
+            nearest = np.minimum(nearest, _per_channel(np.where(value != 0, np.abs(value), np.inf)))
+            worth *= _per_channel(-value) < 0
         if isinstance(traced.layer, MaxPool2d):
-            nearest = np.minimum(nearest, _per_channel(_gaps(traced.layer, value)) / scale)
+            nearest = np.minimum(nearest, _per_channel(_gaps(traced.layer, value)))
         if (mask := masks.get(traced.name)) is not None:
             whole = mask.reshape(len(value), -1, *value.shape[2:])
             value = value * (whole if channels is None else whole[:, channels])
         else:
             value, _ = apply_layer(replace(traced, input=value.shape), value, {}, {})
-    return nearest
+    return nearest, worth
 
 
 def _gaps(layer: MaxPool2d, value: Array) -> Array:
-    """Largest minus second largest value of each window; infinite where they are the same value, seen twice."""
+    """For each window how far its largest value is from the next smaller one; infinite where there is none."""
     windows, _ = windows_of(layer, value, -np.inf)
-    if math.prod(layer.kernel_size) < 2:
-        return np.full((1, value.shape[1]), np.inf)
     flat = windows.reshape(*windows.shape[:4], -1)
-    best = np.partition(flat, -2, axis=-1)[..., -2:]
-    gaps: Array = best[..., 1] - best[..., 0]
+    largest = flat.max(-1, keepdims=True)
     # Equal values are zeros that a ReLU or a mask left, or one value that two windows before have passed on:
     # whichever wins, the gradient goes the same way.
-    return np.where(gaps > 0, gaps, np.inf)
+    gaps: Array = largest[..., 0] - np.where(flat < largest, flat, -np.inf).max(-1)
+    return gaps
 
 
 def _per_channel(value: Array) -> NDArray[np.float64]:
