@@ -48,7 +48,7 @@ SEED ?= 0
 fuzz: setup
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $(N) random architectures in $$backend, seed $(SEED)"; \
-		$(BIN)/python -m nin_multi.launcher $$backend -m pytest -q tests/conformance/test_fuzz.py \
+		$(BIN)/python -m nin_multi.launcher $$backend -m pytest -q -s tests/conformance/test_fuzz.py \
 			--backend $$backend --fuzz $(N) --fuzz-seed $(SEED) $(ARGS); \
 	done
 

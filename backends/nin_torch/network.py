@@ -34,7 +34,9 @@ class TorchNetwork:
         self.restore(params, {})
 
     @cached_property  # a net without parameters has none, and is still good for its shapes
-    def _optimizer(self) -> torch.optim.SGD:
+    def _optimizer(self) -> torch.optim.SGD | None:
+        if not self.architecture.parameter_shapes():
+            return None
         return torch.optim.SGD(
             self.module.parameters(), lr=0.0, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False
         )
@@ -60,9 +62,10 @@ class TorchNetwork:
 
     def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
-        for group in self._optimizer.param_groups:
-            group["lr"], group["momentum"] = lr, momentum
-        self._optimizer.step()
+        if self._optimizer is not None:
+            for group in self._optimizer.param_groups:
+                group["lr"], group["momentum"] = lr, momentum
+            self._optimizer.step()
         correct = int((logits.argmax(1).cpu().numpy() == y).sum())
         return StepResult(float(loss) * len(y), correct, len(y))
 
@@ -70,7 +73,7 @@ class TorchNetwork:
         return {name: _array(p) for name, p in self.module.named_parameters()}
 
     def velocities(self) -> Params:
-        state = self._optimizer.state
+        state = {} if self._optimizer is None else self._optimizer.state
         moving = {name: state[p].get("momentum_buffer") for name, p in self.module.named_parameters() if p in state}
         return {name: _array(velocity) for name, velocity in moving.items() if velocity is not None}
 
@@ -79,7 +82,7 @@ class TorchNetwork:
         with torch.no_grad():
             for name, parameter in self.module.named_parameters():
                 parameter.copy_(torch.from_numpy(np.array(params[name], np.float32)))
-                if name in velocities:
+                if name in velocities and self._optimizer is not None:
                     velocity = torch.empty_like(parameter)
                     velocity.copy_(torch.from_numpy(np.array(velocities[name], np.float32)))
                     self._optimizer.state[parameter]["momentum_buffer"] = velocity

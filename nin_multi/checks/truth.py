@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from nin_multi.backend import Params
+from nin_multi.backend import Masks, Params
 from nin_multi.checks.problem import Problem
-from nin_multi.oracle import Array, NumpyNetwork
+from nin_multi.oracle import Array, Backward, NumpyNetwork, apply_layer, cross_entropy
 from nin_multi.spec import Architecture
 
 STEP_RATE = 0.1  # the chapter's
 # Two steps whose rates differ: with one rate, definitions of momentum that differ give the same.
 MOMENTUM = 0.9
 MOMENTUM_RATES = (0.1, 0.05)
+# Roundings are played through so often, each value off by up to half a unit in float32's last place.
+SHAKEN, HALF_UNIT = 2, 2.0**-24
 # Share of the loss that the first step of the curve takes away, about. At the chapter's rate a few images are fitted
 # within twenty steps, and a path that steep amplifies roundings to 1e-3.
 DESCENT = 0.01
@@ -33,6 +35,8 @@ class Truth:
         gradients: of that loss, by parameter name.
         stepped: parameters after one step of plain SGD with `STEP_RATE`.
         moved: parameters after two steps with `MOMENTUM` and `MOMENTUM_RATES`, both with the masks of step 0.
+        noise: ||difference|| that float32's roundings make in an activation, a gradient or the "loss", by name: where
+            a result is a sum that cancels, they are large beside it.
         rate: the learning rate of the curve, by `DESCENT`.
         curve: the loss of each of n steps of plain SGD, each with its own masks.
     """
@@ -42,6 +46,7 @@ class Truth:
     gradients: Mapping[str, Array]
     stepped: Mapping[str, Array]
     moved: Mapping[str, Array]
+    noise: Mapping[str, float]
     rate: float
     curve: tuple[float, ...]
 
@@ -69,7 +74,48 @@ def find_truth(problem: Problem, steps: int) -> Truth:
     stepped = {
         name: np.asarray(value, np.float64) - STEP_RATE * gradients[name] for name, value in problem.params.items()
     }
-    return Truth(activations, loss, gradients, stepped, moved, rate, tuple(curve))
+    noise = _noise(problem, activations, loss, gradients)
+    return Truth(activations, loss, gradients, stepped, moved, noise, rate, tuple(curve))
+
+
+def _noise(
+    problem: Problem, activations: Mapping[str, Array], loss: float, gradients: Mapping[str, Array]
+) -> dict[str, float]:
+    """The largest difference that `SHAKEN` passes with random roundings make (Monte Carlo arithmetic: Parker, 1997)."""
+    truth: dict[str, Array] = {**activations, **gradients, "loss": np.asarray(loss)}
+    noise = dict.fromkeys(truth, 0.0)
+    for number in range(SHAKEN):
+        random = np.random.default_rng([problem.seed, number])
+        outputs, _, _ = _shaken_pass(problem, {}, random)
+        _, shaken_loss, by_name = _shaken_pass(problem, problem.masks, random)
+        for name, value in {**outputs, **by_name, "loss": np.asarray(shaken_loss)}.items():
+            noise[name] = max(noise[name], float(np.linalg.norm(value - truth[name])))
+    return noise
+
+
+def _shaken_pass(
+    problem: Problem, masks: Masks, random: np.random.Generator
+) -> tuple[dict[str, Array], float, dict[str, Array]]:
+    """Activations, loss and gradients, where every number is rounded a little otherwise on its way."""
+
+    def shake(value: Array) -> Array:
+        return value * (1.0 + HALF_UNIT * random.uniform(-1.0, 1.0, value.shape))
+
+    params = {name: shake(np.asarray(value, np.float64)) for name, value in problem.params.items()}
+    value: Array = np.asarray(problem.x, np.float64)
+    outputs: dict[str, Array] = {}
+    steps: list[Backward] = []
+    for row in problem.architecture.trace(len(problem.y)):
+        for traced in row.inner or (row,):
+            value, step = apply_layer(traced, value, params, masks)
+            value = outputs[traced.name] = shake(value)
+            steps.append(step)
+        outputs[row.name] = value
+    loss, by_value = cross_entropy(value, problem.y)
+    gradients: dict[str, Array] = {}
+    for step in reversed(steps):
+        by_value = step(shake(by_value), gradients)
+    return outputs, loss, gradients
 
 
 def save(folder: Path, problem: Problem, truth: Truth) -> None:
@@ -91,6 +137,7 @@ def save(folder: Path, problem: Problem, truth: Truth) -> None:
         "seed": problem.seed,
         "margin": problem.margin,
         "loss": truth.loss,
+        "noise": truth.noise,
         "rate": truth.rate,
         "curve": truth.curve,
     }
@@ -116,6 +163,7 @@ def load(folder: Path) -> tuple[Problem, Truth]:
         group("gradients"),
         group("stepped"),
         group("moved"),
+        facts["noise"],
         facts["rate"],
         tuple(facts["curve"]),
     )

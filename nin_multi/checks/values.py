@@ -26,12 +26,9 @@ from nin_multi.spec import Architecture
 Answer = TypeVar("Answer")
 
 SHOWN = 4  # numbers of a tensor, side by side
-# Some gradients are sums that cancel, a bias before a softmax over its own copies for one: what float32 leaves there is
-# rounding. A tensor smaller than this share of the largest is measured as if it had this share.
-SMALL = 1e-2
-
-SUMMED = 10_000  # numbers; the chapter's net has 9,773
-_GROWING = ("activation", "logits", "loss", "step")
+# How many times the noise of roundings on the way (`Truth.noise`) a result may be off where that is more than the
+# tolerance: the sums inside a layer add roundings of their own, and some results are sums that cancel.
+ROOM = 16.0
 
 # What arithmetic allows, by precision; bf16 keeps 8 bits of every factor, and decides much where float32 does not.
 _TOLERANCES: dict[str, dict[str, float]] = {
@@ -56,17 +53,9 @@ _TOLERANCES: dict[str, dict[str, float]] = {
 }
 
 
-def tolerances(precision: str, architecture: Architecture) -> dict[str, float]:
-    """The largest error allowed for each check; what float32 has to keep, float64 has to keep too.
-
-    Roundings grow with the square root of how many numbers are summed from input to logits; beyond `SUMMED`, so do the
-    errors allowed in values (not those in gradients and curves, which have room).
-    """
-    allowed = dict(_TOLERANCES.get(precision, _TOLERANCES["fp32"]))
-    summed = sum(math.prod(shape[1:]) for shape in architecture.parameter_shapes().values() if len(shape) > 1)
-    for check in _GROWING:
-        allowed[check] *= math.sqrt(max(summed / SUMMED, 1.0))
-    return allowed
+def tolerances(precision: str) -> dict[str, float]:
+    """The largest error allowed for each check; what float32 has to keep, float64 has to keep too."""
+    return dict(_TOLERANCES.get(precision, _TOLERANCES["fp32"]))
 
 
 @dataclass(frozen=True)
@@ -197,7 +186,13 @@ class _Check:
     def __init__(self, backend: Backend, problem: Problem, truth: Truth, device: str, precision: str) -> None:
         self.backend, self.device, self.precision = backend, device, precision
         self.problem, self.truth = problem, truth
-        self.allowed = tolerances(precision, problem.architecture)
+        self.allowed = tolerances(precision)
+        self.layers_allowed = {
+            name: self.permitted("activation", name, value) for name, value in truth.activations.items()
+        }
+        self.allowed["activation"] = max(self.layers_allowed.values())
+        self.allowed["logits"] = self.permitted("logits", list(truth.activations)[-1], truth.logits)
+        self.allowed["loss"] = self.permitted("loss", "loss", np.asarray(truth.loss))
         self.report = Report(backend.name, precision, self.allowed)
         self.logits: NDArray[Any] = np.empty(0)
 
@@ -216,15 +211,26 @@ class _Check:
         fields = {"device": self.device, "precision": self.precision}
         return _ask(lambda: self.backend.build(architecture, params, **fields, seed=1))
 
+    def permitted(self, check: str, name: str, expected: NDArray[Any]) -> float:
+        """The tolerance, or more where roundings on the way make more."""
+        size = float(np.linalg.norm(expected))
+        return max(self.allowed[check], ROOM * self.truth.noise[name] / size if size else 0.0)
+
     def find(
-        self, check: str, where: str, observed: Any, expected: Any, causes: Iterator[str] | Sequence[str] = ()
+        self,
+        check: str,
+        where: str,
+        observed: Any,
+        expected: Any,
+        causes: Iterator[str] | Sequence[str] = (),
+        allowed: float | None = None,
     ) -> float:
         """Compare one tensor or number; a finding where it is too far. `causes` are only asked for then."""
         observed, expected = np.asarray(observed), np.asarray(expected)
-        error = relative_error(observed, expected)
-        if not error <= self.allowed[check]:
+        error, allowed = relative_error(observed, expected), self.allowed[check] if allowed is None else allowed
+        if not error <= allowed:
             shown = _side_by_side(expected, observed)
-            self.report.findings.append(Finding(check, where, error, self.allowed[check], *shown, tuple(causes)))
+            self.report.findings.append(Finding(check, where, error, allowed, *shown, tuple(causes)))
         return error
 
     def say(self, check: str, where: str, expected: str, observed: str, causes: Sequence[str] = ()) -> None:
@@ -271,8 +277,11 @@ class _Check:
             self.report.layers[row.name] = relative_error(value, expected)
             # A block's own output is that of its last layer: it was looked at already.
             if not diverged and not row.inner:
-                causes = diagnosis.of_layer(row, before, value, self.problem.params)
-                diverged = not self.find("activation", row.name, value, expected, causes) <= self.allowed["activation"]
+                causes, allowed = (
+                    diagnosis.of_layer(row, before, value, self.problem.params),
+                    self.layers_allowed[row.name],
+                )
+                diverged = not self.find("activation", row.name, value, expected, causes, allowed) <= allowed
                 before = expected
         for name in seen:
             if name not in self.truth.activations:
@@ -310,8 +319,8 @@ class _Check:
         """Tensors by parameter name. With `start`, causes are looked for in how far each has moved from there."""
         far: list[str] = []
         found: dict[str, float] = {} if errors is None else errors
-        least = SMALL * max((float(np.linalg.norm(value)) for value in expected.values()), default=0.0)
         for name in self.problem.params:  # the truth's own order may be backward
+            least = ROOM * self.truth.noise[name] / self.allowed[check] if check == "gradient" else 0.0
             found[name] = relative_error(observed[name], expected[name], least) if name in observed else math.inf
             if not found[name] <= self.allowed[check]:
                 far.append(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -244,6 +245,10 @@ def _print_finding(what: str, finding: dict[str, Any]) -> None:
         + (f" (allowed {finding['allowed']:.0e})" if finding["allowed"] else ""),
         style="red",
     )
-    console().print(f"  expected  {finding['expected']}\n  observed  {finding['observed']}")
-    for cause in finding["causes"]:
-        console().print(f"  this would explain it: {cause}")
+    for text in (
+        f"expected  {finding['expected']}",
+        f"observed  {finding['observed']}",
+        *(f"this would explain it: {cause}" for cause in finding["causes"]),
+    ):
+        # What is too long for a line goes on further to the right, still below its headline.
+        console().print(textwrap.fill(text, console().width, initial_indent="  ", subsequent_indent="      "))

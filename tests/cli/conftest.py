@@ -176,12 +176,26 @@ class Wrong(NumpyBackend):
                     yield name, (value[:, :, 1:] if name == "block1.mlp1" else value)
 
         return Swapped(architecture, params)
+
+
+class Summing(NumpyBackend):
+    """Its nets add up the gradients of a batch where they should take the mean."""
+
+    name = "summing"
+
+    def build(self, architecture, params, *, device, precision, seed=None):
+        class Summed(NumpyNetwork):
+            def differentiate(self, x, y, masks):
+                loss, gradients, logits = super().differentiate(x, y, masks)
+                return loss, {name: len(y) * value for name, value in gradients.items()}, logits
+
+        return Summed(architecture, params, seed)
 '''
 
 
 @pytest.fixture
 def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Somebody else's adapters, found by their entry points: missing, broken, crashing, wrong, unloadable."""
+    """Somebody else's adapters, found by their entry points: missing, broken, crashing, wrong, summing, unloadable."""
     folder = tmp_path / "plugins"
     about = folder / "somebodys_backends-1.0.dist-info"
     about.mkdir(parents=True)
@@ -189,7 +203,7 @@ def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "a_framework_that_breaks.py").write_text("raise OSError('libbroken.so.1: cannot open shared object')\n")
     (folder / "unloadable_backend.py").write_text("raise RuntimeError('bad adapter')\n")
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-backends\nVersion: 1.0\n")
-    names = ["missing", "broken", "crashing", "wrong"]
+    names = ["missing", "broken", "crashing", "wrong", "summing"]
     points = [f"{name} = somebodys_backends:{name.title()}" for name in names]
     lines = ["[nin_multi.backends]", *points, "unloadable = unloadable_backend:Backend"]
     (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
