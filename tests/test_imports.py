@@ -64,7 +64,19 @@ def test_loading_an_architecture_and_a_backend_imports_no_framework() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["summary"], ["shapes"], ["train"], ["compare"], ["evaluate"], ["predict"], ["convert"], ["backends"]],
+    [
+        [],
+        ["summary"],
+        ["shapes"],
+        ["verify"],
+        ["bench"],
+        ["train"],
+        ["compare"],
+        ["evaluate"],
+        ["predict"],
+        ["convert"],
+        ["backends"],
+    ],
 )
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     heavy = FRAMEWORKS | ADAPTERS | {"numpy", "matplotlib", "yaml", "safetensors"}

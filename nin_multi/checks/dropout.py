@@ -33,7 +33,8 @@ def drawn_mask(network: Network) -> NDArray[np.float64]:
     """The mask of one training pass: SIDE x SIDE numbers."""
     _, gradients = network.loss_and_gradients(np.ones((1, 1, SIDE, SIDE), np.float32), np.zeros(1, np.int32), None)
     weight, bias = (np.asarray(value, np.float64) for value in gradients.values())
-    mask: NDArray[np.float64] = weight[0] / bias[0]
+    with np.errstate(divide="ignore", invalid="ignore"):  # no gradient gives no mask, and that is a fault
+        mask: NDArray[np.float64] = weight[0] / bias[0]
     return mask
 
 
@@ -45,7 +46,7 @@ def fault_of(masks: list[NDArray[np.float64]], rate: float) -> tuple[str, str, t
     near = 6 * math.sqrt(rate * (1 - rate) / mask.size)  # six standard deviations of the share
     expected = f"a share of {rate:.3f} dropped, the rest times {1 / (1 - rate):.4g}"
     observed = f"a share of {share:.3f} dropped, the rest times {scale:.4g}"
-    if not rate or (abs(share - rate) <= near and np.allclose(kept, 1 / (1 - rate), rtol=1e-2)):
+    if abs(share - rate) <= near and np.allclose(kept, 1 / (1 - rate), rtol=1e-2):
         repeats = bool(rate) and np.array_equal(masks[0], masks[1])
         return (expected, "twice the same draw", ("its draws begin anew in each step",)) if repeats else None
     if share == 0 and np.allclose(kept, 1.0):
