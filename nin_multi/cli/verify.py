@@ -196,7 +196,7 @@ def _print(found: dict[str, Any], problem: Problem, layers: bool, is_stored: boo
         _print_rows("layer", "layers", "activation", reports)
         _print_rows("gradient", "gradients", "gradient", reports)
     for name, report in reports.items():
-        for index, finding in enumerate(report["divergences"]):
+        for index, finding in enumerate(_joined(report["divergences"])):
             _print_finding(f"{name} diverges" if index == 0 else f"{name}, after that", finding)
     if not problem.is_clear:
         console().print(
@@ -207,6 +207,15 @@ def _print(found: dict[str, Any], problem: Problem, layers: bool, is_stored: boo
         console().print(f"The nearest decision of a ReLU or a max pool is {problem.margin:.0e} from being another.")
     verdict = "All values agree" if found["agree"] else "The values DISAGREE"
     console().print(f"{verdict}: float64 oracle, {', '.join(reports)}.")
+
+
+def _joined(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Checks that found the same thing (a net that raises does so in all of them) told as one."""
+    told: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for finding in findings:
+        same = told.get(key := (finding["where"], finding["expected"], finding["observed"]))
+        told[key] = finding if same is None else {**same, "check": f"{same['check']}, {finding['check']}"}
+    return list(told.values())
 
 
 def _print_rows(heading: str, key: str, check: str, reports: dict[str, Any]) -> None:
