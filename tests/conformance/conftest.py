@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from mutations import FRAMEWORKS, SURVIVED, Row, lay_out
 
+from nin_multi import registry
+
 CACHE_KEY = "nin_multi/mutations"
 _rows = pytest.StashKey[dict[str, list[Row]]]()
 
@@ -16,7 +18,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Take out mutations of backends that have no adapter here, and those that a framework cannot express."""
+    """Take out what a backend has not: mutations of an adapter, mistakes it cannot express, weights files of its own."""
     impossible = [item for item in items if _is_impossible(item)]
     if impossible:
         config.hook.pytest_deselected(items=impossible)
@@ -25,6 +27,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_impossible(item: pytest.Item) -> bool:
     given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    if "hand" in getattr(item, "fixturenames", ()) and not registry.load(given["backend"]).weights_suffixes:
+        return True
     mutation = given.get("mutation")
     return mutation is not None and (given["backend"] not in FRAMEWORKS or given["backend"] in mutation.impossible_in)
 

@@ -469,8 +469,6 @@ def relative(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def hand(backend: Backend) -> Any:
-    if backend.name not in HANDS:
-        pytest.skip(f"{backend.name} has no weights files of its own")
     from nin_multi.randomness import initial_parameters
 
     backend.build(SMALL, initial_parameters(SMALL, 0), device="cpu", precision=backend.precisions[0])  # starts it
