@@ -18,7 +18,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Take out what a backend has not: mutations of an adapter, mistakes it cannot express, weights files of its own."""
+    """Take out what a backend has not: an adapter to mutate, a way to make the mistake, weights files of its own."""
     impossible = [item for item in items if _is_impossible(item)]
     if impossible:
         config.hook.pytest_deselected(items=impossible)
