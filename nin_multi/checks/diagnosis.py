@@ -451,6 +451,8 @@ def _of_momentum(problem: Problem, seen: Array, expected: Named, _: Named | None
     yield "momentum is not applied, or the velocity is not kept", first - r2 * g2
     yield "the velocity has the learning rate inside: v <- m v - r g, p <- p + v", first + m * first - r2 * g2
     yield "the learning rate of the first step is kept in the next", first + m * first - r1 * g2
+    kept = -STEP_RATE * g1  # of the step that was taken before these two
+    yield "the learning rate of the first step is kept for ever", kept - STEP_RATE * (m * g1 + gradient(kept))
     yield "the gradient is damped by 1 - m after the first step", first - r2 * (m * g1 + (1 - m) * g2)
     yield "the velocity is a mean: v <- m v + (1 - m) g", eased - r2 * (1 - m) * (m * g1 + g2_eased)
     yield "it is Nesterov's momentum", ahead - r2 * (g2_ahead + m * (m * g1 + g2_ahead))

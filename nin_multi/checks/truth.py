@@ -17,12 +17,12 @@ from nin_multi.spec import Architecture
 STEP_RATE = 0.1  # the chapter's
 # Two steps whose rates differ: with one rate, definitions of momentum that differ give the same.
 MOMENTUM = 0.9
-MOMENTUM_RATES = (0.1, 0.05)
+MOMENTUM_RATES = (0.02, 0.01)
 # Roundings are played through so often, each value off by up to half a unit in float32's last place.
 SHAKEN, HALF_UNIT = 2, 2.0**-24
 # Share of the loss that the first step of the curve takes away, about. At the chapter's rate a few images are fitted
 # within twenty steps, and a path that steep amplifies roundings to 1e-3.
-DESCENT = 0.01
+DESCENT = 0.003
 
 
 @dataclass(frozen=True)
