@@ -175,13 +175,11 @@ def check_params(architecture: Architecture, params: Params) -> None:
         for n, shape in expected.items()
         if n in params and tuple(params[n].shape) != shape
     ]
-    found = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-    problems = "; ".join(f"{what}: {first_few(names)}" for what, names in found if names)
-    if problems:
+    if problems := list_misfits(missing, unexpected, misshapen):
         raise CheckpointError(f"parameters do not belong to architecture {architecture.name!r}: {problems}")
 
 
-def first_few(names: list[str]) -> str:
+def _first_few(names: list[str]) -> str:
     """The first three names and how many more, for a message."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
@@ -190,6 +188,17 @@ def show_name(name: str) -> str:
     """A name out of somebody's file, fit for a message: on one line, and of an end."""
     shown = name if name.isprintable() else ascii(name)
     return shown if len(shown) <= 80 else f"{shown[:80]}..."
+
+
+def widen_bfloat16(halves: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """float32 out of the bits of bfloat16, its upper half; NumPy has no such kind."""
+    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def list_misfits(missing: list[str], unexpected: list[str], misshapen: list[str]) -> str:
+    """What is wrong with a set of parameters, for a message; empty where nothing is."""
+    found = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+    return "; ".join(f"{what}: {_first_few(names)}" for what, names in found if names)
 
 
 def unreadable_kind(path: Path | str, name: str, kind: str) -> CheckpointError:

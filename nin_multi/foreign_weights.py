@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 
-from nin_multi.backend import Params, first_few, show_name, unreadable_kind
+from nin_multi.backend import Params, list_misfits, show_name, unreadable_kind, widen_bfloat16
 from nin_multi.errors import CheckpointError
 from nin_multi.files import read_whole, refuse_pickle
 from nin_multi.spec import Architecture, Conv2d, Linear, ReLU, TracedLayer
@@ -44,9 +44,7 @@ def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
             array = np.frombuffer(entry["data"], KINDS[kind]).reshape(entry["shape"])
         except ValueError as error:  # more axes than NumPy has, or none of its sizes
             raise CheckpointError(f"{path}: {show_name(name)} has a shape that cannot be ({error})") from None
-        if kind == "BF16":  # the upper half of float32, and NumPy has none
-            array = (array.astype(np.uint32) << 16).view(np.float32)
-        found[name] = array
+        found[name] = widen_bfloat16(array) if kind == "BF16" else array
     return found
 
 
@@ -169,9 +167,7 @@ def _check(names: Names, named: Named, architecture: Architecture, source: str) 
     ]
     missing = [name for name in shapes if name not in names]
     unexpected = [show_name(name) for name in named if name not in used]
-    found = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-    problems = "; ".join(f"{what}: {first_few(those)}" for what, those in found if those)
-    if problems:
+    if problems := list_misfits(missing, unexpected, misshapen):
         raise CheckpointError(
             f"{source}: does not hold the parameters of architecture {architecture.name!r}: {problems}"
         )

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from mindspore.train.checkpoint_pb2 import Checkpoint
 from numpy.typing import NDArray
 
-from nin_multi.backend import Params, show_name, unreadable_kind
+from nin_multi.backend import Params, show_name, unreadable_kind, widen_bfloat16
 from nin_multi.errors import CheckpointError
 from nin_multi.files import read_whole, refuse_pickle, write_bytes
 
@@ -78,6 +78,6 @@ def _array(path: Path, name: str, tensors: list[Any]) -> NDArray[Any]:
             f"{path}: {show_name(name)} has {len(content):,} bytes, which is not what its shape asks for"
         )
     array = np.frombuffer(content, KINDS[kind]).reshape(shape)
-    if kind == "BFloat16":  # the upper half of float32, and NumPy has none
-        return (array.astype(np.uint32) << 16).view(np.float32)
+    if kind == "BFloat16":
+        return widen_bfloat16(array)
     return array.astype(array.dtype.newbyteorder("="))

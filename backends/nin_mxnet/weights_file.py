@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nin_multi.backend import Params, show_name, unreadable_kind
+from nin_multi.backend import Params, show_name, unreadable_kind, widen_bfloat16
 from nin_multi.errors import CheckpointError
 from nin_multi.files import read_whole, refuse_pickle, write_bytes
 
@@ -82,8 +82,8 @@ def _array(file: _Reader, index: int) -> tuple[str, NDArray[Any] | None]:
         raise CheckpointError(f"{file.path}: array {index + 1} has an unknown kind of numbers ({flag})")
     kind = np.dtype(KINDS[flag])
     array = np.frombuffer(file.take(_size(shape) * kind.itemsize), kind).reshape(shape)
-    if flag == BFLOAT16:  # the upper half of float32, and NumPy has none
-        return "", (array.astype(np.uint32) << 16).view(np.float32)
+    if flag == BFLOAT16:
+        return "", widen_bfloat16(array)
     return "", array.astype(kind.newbyteorder("="))
 
 

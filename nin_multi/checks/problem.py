@@ -59,8 +59,6 @@ def clear_problem(architecture: Architecture, batch: int, seed: int = 0) -> Prob
     `margin` is the distance of the nearest pre-activation from 0, or of the two largest values in a pool's window from
     each other, relative to the root mean square of its layer: at least `CLEAR` unless `ATTEMPTS` draws fell short.
     """
-    words = randomness.words(batch, seed=seed, purpose=Purpose.CHECK, part="labels")
-    y = (words % np.uint64(architecture.classes)).astype(np.int32)
     masks = randomness.dropout_masks(architecture, batch, seed, 0)
     segments = list(_segments(architecture, batch))
     params: dict[str, NDArray[np.float32]] = {}
@@ -71,22 +69,25 @@ def clear_problem(architecture: Architecture, batch: int, seed: int = 0) -> Prob
         margin = min(margin, nearest)
         value = _follow(followers, value, masks)
     ordered = {name: params[name] for name in architecture.parameter_shapes()}
-    return Problem(architecture, ordered, x, y, seed, margin)
+    return Problem(architecture, ordered, x, _labels(architecture, batch, seed), seed, margin)
 
 
 def stored_problem(architecture: Architecture, params: Params, batch: int, seed: int = 0) -> Problem:
     """Random images for weights that are given; how clear its decisions are is as it happens to be."""
-    fresh = clear_problem(architecture, batch, seed)
-    masks, nearest = fresh.masks, math.inf
-    value, exact = (
-        np.asarray(fresh.x, np.float64),
-        {name: np.asarray(array, np.float64) for name, array in params.items()},
-    )
-    for traced, followers in _segments(architecture, batch):
+    masks, segments = randomness.dropout_masks(architecture, batch, seed, 0), list(_segments(architecture, batch))
+    x, nearest = _images(architecture, batch, seed, segments[0][1], masks)
+    value: Array = np.asarray(x, np.float64)
+    exact = {name: np.asarray(array, np.float64) for name, array in params.items()}
+    for traced, followers in segments:
         value = value if traced is None else apply_layer(traced, value, exact, {})[0]
         nearest = min(nearest, _nearest(followers, value, masks))
         value = _follow(followers, value, masks)
-    return replace(fresh, params=params, margin=nearest)
+    return Problem(architecture, params, x, _labels(architecture, batch, seed), seed, nearest)
+
+
+def _labels(architecture: Architecture, batch: int, seed: int) -> Labels:
+    words = randomness.words(batch, seed=seed, purpose=Purpose.CHECK, part="labels")
+    return (words % np.uint64(architecture.classes)).astype(np.int32)
 
 
 def _segments(architecture: Architecture, batch: int) -> Iterator[tuple[Any, list[TracedLayer]]]:

@@ -276,10 +276,8 @@ class _Check:
             self.report.layers[row.name] = relative_error(value, expected)
             # A block's own output is that of its last layer: it was looked at already.
             if not diverged and not row.inner:
-                causes, allowed = (
-                    diagnosis.of_layer(row, before, value, self.problem.params),
-                    self.layers_allowed[row.name],
-                )
+                causes = diagnosis.of_layer(row, before, value, self.problem.params)
+                allowed = self.layers_allowed[row.name]
                 diverged = not self.find("activation", row.name, value, expected, causes, allowed) <= allowed
                 before = expected
         for name in seen:
@@ -415,8 +413,9 @@ def _side_by_side(expected: NDArray[Any], observed: NDArray[Any]) -> tuple[str, 
     a, b = np.asarray(expected, np.float64).ravel(), np.asarray(observed, np.float64).ravel()
     with np.errstate(invalid="ignore"):
         furthest = int(np.nan_to_num(np.abs(a - b), nan=np.inf).argmax()) if len(a) else 0
-    shown = slice(max(min(furthest, len(a) - SHOWN), 0), max(min(furthest, len(a) - SHOWN), 0) + SHOWN)
-    return " ".join(f"{number:.7g}" for number in a[shown]), " ".join(f"{number:.7g}" for number in b[shown])
+    start = max(min(furthest, len(a) - SHOWN), 0)
+    texts = [" ".join(f"{number:.7g}" for number in value[start : start + SHOWN]) for value in (a, b)]
+    return texts[0], texts[1]
 
 
 def _show(shape: tuple[int, ...]) -> str:

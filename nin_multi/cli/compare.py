@@ -90,6 +90,15 @@ def _print_table(arch: str, runs: list[dict[str, Any]]) -> None:
         grid.add_row(*_cells(run))
     console().print(grid)
     console().print("images/s counts data preparation, compute does not; memory is a process's peak.")
+    if len(done) > 1:
+        console().print(
+            f"All began with the same weights, images, order{_and_masks(done)}. Training amplifies the roundings in\n"
+            f"which frameworks differ; `nin_multi verify --arch {arch}` shows whether the nets are the same."
+        )
+
+
+def _and_masks(runs: list[dict[str, Any]]) -> str:
+    return " and dropout masks" if runs[0]["dropout"] == "shared" else ""
 
 
 def _epochs(count: int) -> str:
