@@ -6,9 +6,10 @@ Ships with the package: an adapter of somebody else's proves itself with the sam
 from __future__ import annotations
 
 from nin_multi.checks.problem import Problem, clear_problem, stored_problem
+from nin_multi.checks.report import Finding, Report, tolerances
 from nin_multi.checks.shapes import expected_shapes, observed_shapes
 from nin_multi.checks.truth import Truth, find_truth
-from nin_multi.checks.values import PARTS, Finding, Report, tolerances, verify
+from nin_multi.checks.values import PARTS, verify
 
 __all__ = [
     "PARTS",

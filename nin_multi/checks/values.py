@@ -1,4 +1,4 @@
-"""Compares what one backend computes with the truth, number by number; why something differs is `diagnosis`'s business.
+"""Compares what one backend computes with the truth, number by number; why something differs is found elsewhere.
 
 An error is ||a - b|| / ||b|| against float64 (0 where both are the same, infinite where shapes differ), for groups of
 tensors the largest of theirs.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nin_multi.backend import Backend, Masks, Network, StepResult
-from nin_multi.checks import diagnosis
+from nin_multi.checks import layer_causes, training_causes
 from nin_multi.checks.dropout import drawn_mask, dropout_probe, fault_of
 from nin_multi.checks.problem import Problem
+from nin_multi.checks.report import ROOM, Finding, Report, tolerances
 from nin_multi.checks.truth import MOMENTUM, MOMENTUM_RATES, STEP_RATE, Truth
 from nin_multi.errors import NinMultiError
 from nin_multi.spec import Architecture
@@ -26,98 +26,6 @@ from nin_multi.spec import Architecture
 Answer = TypeVar("Answer")
 
 SHOWN = 4  # numbers of a tensor, side by side
-# How many times the noise of roundings on the way (`Truth.noise`) a result may be off where that is more than the
-# tolerance: the sums inside a layer add roundings of their own, and some results are sums that cancel.
-ROOM = 16.0
-
-# What arithmetic allows, by precision; bf16 keeps 8 bits of every factor, and decides much where float32 does not.
-_TOLERANCES: dict[str, dict[str, float]] = {
-    "fp32": {
-        "activation": 2e-6,
-        "logits": 1e-6,
-        "loss": 1e-6,
-        "gradient": 1e-4,
-        "step": 1e-6,
-        "momentum": 2e-5,  # after its first step decisions are no longer clear; other definitions are far further off
-        "curve": 1e-4,
-    },
-    "bf16": {
-        "activation": 5e-2,
-        "logits": 5e-2,
-        "loss": 1e-2,
-        "gradient": 5e-1,
-        "step": 1e-2,
-        "momentum": 5e-2,
-        "curve": 5e-2,
-    },
-}
-
-
-def tolerances(precision: str) -> dict[str, float]:
-    """The largest error allowed for each check; what float32 has to keep, float64 has to keep too."""
-    return dict(_TOLERANCES.get(precision, _TOLERANCES["fp32"]))
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that does not hold.
-
-    Attributes:
-        check: "parameters", "activation", "logits", "mode", "loss", "gradient", "step", "momentum", "dropout", "curve".
-        where: a layer, a parameter, or a step.
-        error, allowed: relative; the error is None where there is nothing to compare.
-        expected, observed: shapes and a few numbers, where they differ most.
-        causes: the known defaults that would give just these numbers; empty where none does.
-    """
-
-    check: str
-    where: str
-    error: float | None
-    allowed: float
-    expected: str
-    observed: str
-    causes: tuple[str, ...] = ()
-
-
-@dataclass
-class Report:
-    """How far one backend is from the truth, and all that does not hold, in the order of computation."""
-
-    backend: str
-    precision: str
-    allowed: dict[str, float]
-    errors: dict[str, float] = field(default_factory=dict)
-    layers: dict[str, float] = field(default_factory=dict)
-    gradients: dict[str, float] = field(default_factory=dict)
-    dropped: dict[str, float] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def agrees(self) -> bool:
-        """Nothing was found."""
-        return not self.findings
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON of `verify` for one backend."""
-        found = {f"{check}_rel_err": _finite(error) for check, error in self.errors.items()}
-        found["grad_rel_err"] = found.pop("gradient_rel_err", None)
-        findings = [{**asdict(finding), "error": _finite(finding.error)} for finding in self.findings]
-        return {
-            "precision": self.precision,
-            **found,
-            "first_divergence": findings[0] if findings else None,
-            "divergences": findings,
-            "layers": {name: _finite(error) for name, error in self.layers.items()},
-            "gradients": {name: _finite(error) for name, error in self.gradients.items()},
-            "native_dropout": self.dropped,
-            "tolerances": self.allowed,
-            "agree": self.agrees,
-        }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
 
 PARTS = (
     "parameters",
@@ -201,7 +109,7 @@ class _Check:
             self.network = self.build(self.problem.architecture, self.problem.params)
         except _NoAnswer as none:
             name = str(none.__cause__.args[0]) if isinstance(none.__cause__, KeyError) else "the net"
-            causes = diagnosis.of_unexpected(name, self.problem.params)
+            causes = layer_causes.of_unexpected(name, self.problem.params)
             self.say("parameters", name, "a net with the parameters of the spec", str(none), causes)
             return False
         return True
@@ -241,13 +149,13 @@ class _Check:
         held, given = _ask(self.network.params), self.problem.params
         for name, value in given.items():
             if name not in held:
-                self.say("parameters", name, "a parameter of the net", "none", diagnosis.of_missing(name))
+                self.say("parameters", name, "a parameter of the net", "none", layer_causes.of_missing(name))
             elif not np.array_equal(held[name], value):
-                causes = diagnosis.of_parameter(name, held[name], given)
+                causes = layer_causes.of_parameter(name, held[name], given)
                 self.say("parameters", name, *_side_by_side(value, held[name]), causes)
         for name in held:
             if name not in given:
-                causes = diagnosis.of_unexpected(name, given)
+                causes = layer_causes.of_unexpected(name, given)
                 self.say("parameters", name, "no such parameter", "a parameter of the net", causes)
 
     def activations(self) -> None:
@@ -276,7 +184,7 @@ class _Check:
             self.report.layers[row.name] = relative_error(value, expected)
             # A block's own output is that of its last layer: it was looked at already.
             if not diverged and not row.inner:
-                causes = diagnosis.of_layer(row, before, value, self.problem.params)
+                causes = layer_causes.of_layer(row, before, value, self.problem.params)
                 allowed = self.layers_allowed[row.name]
                 diverged = not self.find("activation", row.name, value, expected, causes, allowed) <= allowed
                 before = expected
@@ -295,7 +203,7 @@ class _Check:
                 cause = "asking for gradients moves the parameters"
                 self.say("gradient", name, *_side_by_side(before[name], value), (cause,))
                 break
-        causes = diagnosis.of_loss(problem, loss, truth.loss, again)
+        causes = training_causes.of_loss(problem, loss, truth.loss, again)
         self.report.errors["loss"] = self.find("loss", "loss", loss, truth.loss, causes)
         self.compare_named("gradient", gradients, truth.gradients, self.report.gradients)
         # What is not cleared is doubled the second time.
@@ -324,7 +232,7 @@ class _Check:
         worst = max(found.values(), default=0.0)
         self.report.errors[check] = max(self.report.errors.get(check, 0.0), worst)
         if far and not any(finding.check == check for finding in self.report.findings):
-            causes = diagnosis.of_moves(check, self.problem, observed, expected, start)
+            causes = training_causes.of_moves(check, self.problem, observed, expected, start)
             name = far[-1]  # backward, the last parameter's comes first
             shown = _side_by_side(expected[name], np.asarray(observed.get(name, np.empty(0))))
             self.report.findings.append(Finding(check, name, found[name], self.allowed[check], *shown, tuple(causes)))
@@ -336,7 +244,7 @@ class _Check:
         after, again = (_ask(lambda: self.network.logits(self.problem.x)) for _ in range(2))
         error = relative_error(after, before)
         if not error <= self.allowed["logits"]:
-            causes = diagnosis.of_mode(after, again)
+            causes = training_causes.of_mode(after, again)
             shown = _side_by_side(before, after)
             self.report.findings.append(Finding("mode", "logits", error, self.allowed["logits"], *shown, causes))
 
@@ -353,7 +261,7 @@ class _Check:
         result = self.train(problem.masks, STEP_RATE)
         if result.count != count:
             self.say("step", "count", str(count), str(result.count))
-        causes = diagnosis.of_loss(problem, result.loss, self.truth.loss * count)
+        causes = training_causes.of_loss(problem, result.loss, self.truth.loss * count)
         self.find("loss", "sum over the batch", result.loss, self.truth.loss * count, causes)
         self.compare_named("step", _ask(self.network.params), self.truth.stepped, start=problem.params)
 
@@ -386,7 +294,7 @@ class _Check:
             error = relative_error(np.asarray(loss), np.asarray(expected))
             worst = max(worst, error) if error <= math.inf else math.inf
             if not error <= self.allowed["curve"]:
-                causes = diagnosis.of_curve(problem, truth.rate, step, loss)
+                causes = training_causes.of_curve(problem, truth.rate, step, loss)
                 self.find("curve", f"step {step + 1}", loss, expected, causes)
                 break
         if truth.curve:
