@@ -16,13 +16,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer
+from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer, UsageError
 from nin_multi.spec import Architecture, TracedLayer
 
 Params = Mapping[str, NDArray[np.float32]]  # "block1.conv.weight": (out, in, kh, kw); ".bias": (out,)
 Images = NDArray[np.float32]  # (N, C, H, W)
 Labels = NDArray[np.int32]  # (N,)
 Masks = Mapping[str, NDArray[np.float32]]  # dropout layer's name -> (N, ...), 0 or 1 / (1 - rate)
+Tuning = Mapping[str, str]  # a knob's name -> the value chosen, such as {"micro_batch": "32"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,15 @@ class StepResult:
     loss: float
     correct: int
     count: int
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One choice in how a net is computed. Whatever is chosen, it is the same net: only roundings and speed differ."""
+
+    name: str
+    values: tuple[str, ...]  # the default first
+    measured: bool = True  # whether the values can be tried against each other within one process
 
 
 class Network(Protocol):
@@ -84,15 +94,27 @@ class Backend(Protocol):
     def devices(self) -> tuple[str, ...]:
         """Devices usable now, best first, such as ("cuda:0", "cpu")."""
 
-    def environment(self) -> Mapping[str, str]:
-        """Variables that a fast and correct process must start with."""
+    def environment(self, precision: str | None = None, tuning: Tuning | None = None) -> Mapping[str, str]:
+        """Variables that a fast and correct process must start with; None stands for the defaults."""
+
+    def knobs(self, architecture: Architecture, *, device: str, precision: str) -> tuple[Knob, ...]:
+        """What can be chosen in how this net is computed there; none for a backend that knows one way only."""
 
     def build(
-        self, architecture: Architecture, params: Params, *, device: str, precision: str, seed: int | None = None
+        self,
+        architecture: Architecture,
+        params: Params,
+        *,
+        device: str,
+        precision: str,
+        seed: int | None = None,
+        tuning: Tuning | None = None,
     ) -> Network:
         """The framework's net for an architecture. `seed` sets the framework's own draws; None leaves them alone.
 
-        Raises CheckpointError, UnsupportedLayer, BackendUnavailable.
+        A knob that `tuning` does not name has its default.
+
+        Raises CheckpointError, UnsupportedLayer, BackendUnavailable, UsageError (tuning).
         """
 
     def bare_loop(
@@ -123,6 +145,37 @@ def cores() -> int:
     """Processors this process may run on."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def micro_batch_knob(default: str = "all") -> Knob:
+    """How many images go through the net at once; a batch's gradient is the sum of theirs, so this is exact.
+
+    Few of them stay in the processor's caches and need less memory; many make larger products.
+    """
+    return Knob("micro_batch", tuple(dict.fromkeys((default, "all", "8", "16", "32", "64"))))
+
+
+def micro_batches(count: int, tuning: Tuning) -> list[slice]:
+    """A batch of so many images in pieces of `tuning["micro_batch"]`; the last may be smaller.
+
+    >>> micro_batches(5, {"micro_batch": "2"})
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    size = count if tuning["micro_batch"] == "all" else int(tuning["micro_batch"])
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)] or [slice(0, 0)]
+
+
+def complete_tuning(knobs: tuple[Knob, ...], tuning: Tuning | None) -> dict[str, str]:
+    """The value of every knob: the one chosen, else its default. Raises UsageError for one that there is not."""
+    offered = {knob.name: knob for knob in knobs}
+    for name, value in (tuning or {}).items():
+        if name not in offered:
+            there = ", ".join(offered) or "none"
+            raise UsageError(f"tuning: expected one of these knobs: {there}; got {name!r}")
+        if value not in offered[name].values:
+            there = ", ".join(offered[name].values)
+            raise UsageError(f"tuning: {name}: expected one of {there}; got {value!r}")
+    return {knob.name: (tuning or {}).get(knob.name, knob.values[0]) for knob in knobs}
 
 
 def allocator_environment() -> dict[str, str]:

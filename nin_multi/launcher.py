@@ -19,29 +19,32 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from nin_multi import registry
+from nin_multi.backend import Tuning
 from nin_multi.errors import NinMultiError, UsageError
 
 MARK = "NIN_MULTI_ENVIRONMENT"  # names the backend whose environment this process already has
 ADDED = "NIN_MULTI_ADDED"  # names the variables that a launcher set: nobody's wish, and gone for the next backend
 
 
-def environment_for(backend: str) -> dict[str, str]:
+def environment_for(backend: str, precision: str | None = None, tuning: Tuning | None = None) -> dict[str, str]:
     """The environment for a process of that backend: ours, plus what the backend asks for and nobody has set."""
     inherited = dict(os.environ)
     for name in inherited.pop(ADDED, "").split(","):
         inherited.pop(name, None)
-    asked = registry.load(backend).environment()
+    asked = registry.load(backend).environment(precision, tuning)
     added = ",".join(name for name in asked if name not in inherited)
     return {**asked, **inherited, MARK: backend, ADDED: added}
 
 
-def ensure_environment(backend: str) -> None:
+def ensure_environment(backend: str, precision: str | None = None, tuning: Tuning | None = None) -> None:
     """Re-execute this Python command in the backend's environment, unless it runs in it already."""
-    if os.environ.get(MARK) == backend:
+    wanted = environment_for(backend, precision, tuning)
+    ours = {MARK, *wanted[ADDED].split(","), *os.environ.get(ADDED, "").split(",")} - {""}
+    if all(os.environ.get(name) == wanted.get(name) for name in ours):
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment_for(backend))
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
 
 
 @dataclass(frozen=True)

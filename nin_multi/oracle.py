@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from nin_multi.backend import (
     Images,
+    Knob,
     Labels,
     Masks,
     Params,
     StepResult,
+    Tuning,
     check_params,
     check_request,
+    complete_tuning,
     unsupported,
 )
 from nin_multi.errors import UsageError
@@ -270,14 +273,25 @@ class NumpyBackend:
     def devices(self) -> tuple[str, ...]:
         return ("cpu",)
 
-    def environment(self) -> Mapping[str, str]:
+    def environment(self, precision: str | None = None, tuning: Tuning | None = None) -> Mapping[str, str]:
         return {}
 
+    def knobs(self, architecture: Architecture, *, device: str, precision: str) -> tuple[Knob, ...]:
+        return ()
+
     def build(
-        self, architecture: Architecture, params: Params, *, device: str, precision: str, seed: int | None = None
+        self,
+        architecture: Architecture,
+        params: Params,
+        *,
+        device: str,
+        precision: str,
+        seed: int | None = None,
+        tuning: Tuning | None = None,
     ) -> NumpyNetwork:
         check_request(self, device, precision)
         check_params(architecture, params)
+        complete_tuning(self.knobs(architecture, device=device, precision=precision), tuning)
         return NumpyNetwork(architecture, params, seed)
 
     def bare_loop(

@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 
 from nin_multi.backend import (
     Images,
+    Knob,
     Labels,
     Params,
+    Tuning,
     allocator_environment,
     check_params,
     check_request,
+    complete_tuning,
     cores,
     import_framework,
+    micro_batch_knob,
 )
 from nin_multi.spec import Architecture
 
@@ -40,7 +44,7 @@ class MindSporeBackend:
         self._import()
         return ("cpu",)
 
-    def environment(self) -> Mapping[str, str]:
+    def environment(self, precision: str | None = None, tuning: Tuning | None = None) -> Mapping[str, str]:
         # With AVX-512, the bundled oneDNN 3.10 runs convolutions with plain weights on its reference path, a hundred
         # times slower; below it, they are matrix products. GLOG_v=3: errors only, not a warning per import.
         return {
@@ -51,17 +55,28 @@ class MindSporeBackend:
             **allocator_environment(),
         }
 
+    def knobs(self, architecture: Architecture, *, device: str, precision: str) -> tuple[Knob, ...]:
+        return (micro_batch_knob(),)
+
     def build(
-        self, architecture: Architecture, params: Params, *, device: str, precision: str, seed: int | None = None
+        self,
+        architecture: Architecture,
+        params: Params,
+        *,
+        device: str,
+        precision: str,
+        seed: int | None = None,
+        tuning: Tuning | None = None,
     ) -> MindSporeNetwork:
         check_request(self, device, precision)
         check_params(architecture, params)
+        chosen = complete_tuning(self.knobs(architecture, device=device, precision=precision), tuning)
         self._start()
         if seed is not None:
             self._import().set_seed(seed)
         from nin_mindspore.network import MindSporeNetwork
 
-        return MindSporeNetwork(architecture, params)
+        return MindSporeNetwork(architecture, params, chosen)
 
     def bare_loop(
         self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str
@@ -89,7 +104,7 @@ class MindSporeBackend:
             mindspore = self._import()
             mindspore.set_device("CPU")
             mindspore.device_context.cpu.op_tuning.threads_num(cores())
-            mindspore.runtime.dispatch_threads_num(cores())
+            mindspore.runtime.dispatch_threads_num(1)
             MindSporeBackend._started = True
 
     def _import(self) -> Any:

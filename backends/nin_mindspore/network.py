@@ -12,15 +12,16 @@ from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
 from nin_mindspore.layers import compile_architecture
-from nin_multi.backend import Images, Labels, Masks, Params, StepResult
+from nin_multi.backend import Images, Labels, Masks, Params, StepResult, Tuning
 from nin_multi.spec import Architecture
 
 
 class MindSporeNetwork:
     """A net on the CPU; the training step and the forward pass are compiled into graphs."""
 
-    def __init__(self, architecture: Architecture, params: Params) -> None:
+    def __init__(self, architecture: Architecture, params: Params, tuning: Tuning) -> None:
         self.architecture = architecture
+        self.tuning = tuning
         self.module: Any = compile_architecture(architecture)
         # By structure, before the training cells below add their own prefix to the names.
         self._parameters = dict(self.module.parameters_and_names())

@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 
 from nin_multi.backend import (
     Images,
+    Knob,
     Labels,
     Params,
+    Tuning,
     allocator_environment,
     check_params,
     check_request,
+    complete_tuning,
     cores,
     import_framework,
+    micro_batch_knob,
 )
 from nin_multi.spec import Architecture
 
@@ -40,21 +44,32 @@ class MXNetBackend:
         gpus = self._import().context.num_gpus()
         return (*(f"gpu:{i}" for i in range(gpus)), "cpu")
 
-    def environment(self) -> Mapping[str, str]:
+    def environment(self, precision: str | None = None, tuning: Tuning | None = None) -> Mapping[str, str]:
         # Without OMP_NUM_THREADS, MXNet 1.9.1 halves the threads on x86 (src/engine/openmp.cc); its engine's worker
         # threads allocate, and only the main arena takes blocks over 64 MB from the heap.
         return {"OMP_NUM_THREADS": str(cores()), "MALLOC_ARENA_MAX": "1", **allocator_environment()}
 
+    def knobs(self, architecture: Architecture, *, device: str, precision: str) -> tuple[Knob, ...]:
+        return (micro_batch_knob(),)
+
     def build(
-        self, architecture: Architecture, params: Params, *, device: str, precision: str, seed: int | None = None
+        self,
+        architecture: Architecture,
+        params: Params,
+        *,
+        device: str,
+        precision: str,
+        seed: int | None = None,
+        tuning: Tuning | None = None,
     ) -> MXNetNetwork:
         check_request(self, device, precision)
         check_params(architecture, params)
+        chosen = complete_tuning(self.knobs(architecture, device=device, precision=precision), tuning)
         if seed is not None:
             self._import().random.seed(seed)
         from nin_mxnet.network import MXNetNetwork
 
-        return MXNetNetwork(architecture, params, device)
+        return MXNetNetwork(architecture, params, device, chosen)
 
     def bare_loop(
         self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str

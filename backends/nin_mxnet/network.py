@@ -11,7 +11,7 @@ from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock, nn
 from numpy.typing import NDArray
 
-from nin_multi.backend import Images, Labels, Masks, Params, StepResult
+from nin_multi.backend import Images, Labels, Masks, Params, StepResult, Tuning
 from nin_multi.spec import Architecture
 from nin_mxnet.layers import compile_architecture
 
@@ -19,8 +19,9 @@ from nin_mxnet.layers import compile_architecture
 class MXNetNetwork:
     """A net on one device, hybridized: static graphs, memory planned once."""
 
-    def __init__(self, architecture: Architecture, params: Params, device: str) -> None:
+    def __init__(self, architecture: Architecture, params: Params, device: str, tuning: Tuning) -> None:
         self.architecture = architecture
+        self.tuning = tuning
         kind, _, index = device.partition(":")
         self.context = mx.Context(kind, int(index or 0))
         self.module: Any = compile_architecture(architecture)

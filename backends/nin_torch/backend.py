@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 
 from nin_multi.backend import (
     Images,
+    Knob,
     Labels,
     Params,
+    Tuning,
     allocator_environment,
     check_params,
     check_request,
+    complete_tuning,
     cores,
     import_framework,
+    micro_batch_knob,
 )
 from nin_multi.spec import Architecture
 
@@ -40,19 +44,30 @@ class TorchBackend:
         gpus = cuda.device_count() if cuda.is_available() else 0
         return (*(f"cuda:{i}" for i in range(gpus)), "cpu")
 
-    def environment(self) -> Mapping[str, str]:
+    def environment(self, precision: str | None = None, tuning: Tuning | None = None) -> Mapping[str, str]:
         return {"OMP_NUM_THREADS": str(cores()), **allocator_environment()}
 
+    def knobs(self, architecture: Architecture, *, device: str, precision: str) -> tuple[Knob, ...]:
+        return (micro_batch_knob(),)
+
     def build(
-        self, architecture: Architecture, params: Params, *, device: str, precision: str, seed: int | None = None
+        self,
+        architecture: Architecture,
+        params: Params,
+        *,
+        device: str,
+        precision: str,
+        seed: int | None = None,
+        tuning: Tuning | None = None,
     ) -> TorchNetwork:
         check_request(self, device, precision)
         check_params(architecture, params)
+        chosen = complete_tuning(self.knobs(architecture, device=device, precision=precision), tuning)
         if seed is not None:
             self._import().manual_seed(seed)
         from nin_torch.network import TorchNetwork
 
-        return TorchNetwork(architecture, params, device, precision)
+        return TorchNetwork(architecture, params, device, precision, chosen)
 
     def bare_loop(
         self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 
-from nin_multi.backend import Images, Labels, Masks, Params, StepResult
+from nin_multi.backend import Images, Labels, Masks, Params, StepResult, Tuning
 from nin_multi.spec import Architecture
 from nin_torch.layers import compile_architecture
 
@@ -20,8 +20,9 @@ from nin_torch.layers import compile_architecture
 class TorchNetwork:
     """A net on one device. "bf16": autocast over fp32 parameters, channels last."""
 
-    def __init__(self, architecture: Architecture, params: Params, device: str, precision: str) -> None:
+    def __init__(self, architecture: Architecture, params: Params, device: str, precision: str, tuning: Tuning) -> None:
         self.architecture = architecture
+        self.tuning = tuning
         self.device = torch.device(device)
         self._bf16 = precision == "bf16"
         # fp32 means fp32: no TF32 products on a GPU, and the same result every time.

@@ -76,7 +76,7 @@ def _measure(
 ) -> dict[str, Any]:
     """One backend, in this process."""
     architecture = load_architecture(arch, None)
-    framework = one_backend(name)
+    framework = one_backend(name, precision)
     from nin_multi.bench import bench as measure
     from nin_multi.data import load_dataset
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from nin_multi.backend import Backend
+    from nin_multi.backend import Backend, Tuning
     from nin_multi.spec import Architecture
 
 ArchOption = Annotated[
@@ -96,12 +96,12 @@ def named_backends(text: str) -> list[str]:
     return names
 
 
-def one_backend(name: str) -> Backend:
+def one_backend(name: str, precision: str | None = None, tuning: Tuning | None = None) -> Backend:
     """A named backend, in its environment: this call may start the process anew."""
     from nin_multi import launcher, registry
 
     backend = registry.load(name)
-    launcher.ensure_environment(name)
+    launcher.ensure_environment(name, precision, tuning)
     return backend
 
 

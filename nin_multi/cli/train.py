@@ -123,7 +123,7 @@ def _job(
     """All that a run is made of, checked; this call may start the process anew."""
     from nin_multi.backend import check_request
 
-    framework = one_backend(backend)
+    framework = one_backend(backend, precision)
     chosen, kind = device or framework.devices()[0], precision or framework.precisions[0]
     check_request(framework, chosen, kind)
     from nin_multi.data import load_dataset

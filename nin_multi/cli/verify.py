@@ -72,7 +72,7 @@ def verify(
     architecture = _architecture(arch, input, weights)
     names = named_backends(backend) if backend is not None else None
     if names is not None and len(names) == 1:
-        loaded = one_backend(names[0])
+        loaded = one_backend(names[0], precision)
         chosen = {"device": device or loaded.devices()[0], "precision": precision or loaded.precisions[0]}
         from nin_multi import checks
         from nin_multi.backend import check_request
