@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nin_multi.spec import Architecture, Shape
 
 INITIALISATIONS = ("xavier", "he")
+_PIECE = 1 << 14  # words of a mask drawn at a time, so that they stay in cache
 
 
 class Purpose(IntEnum):
@@ -31,12 +32,20 @@ class Purpose(IntEnum):
 
 def words(count: int, *, seed: int, purpose: Purpose, step: int = 0, part: str = "") -> NDArray[np.uint64]:
     """`count` raw 64-bit words. `part` (a layer's or a parameter's name) and `step` set the counter apart."""
+    return _draw(_philox(seed, purpose, step, part), count)
+
+
+def _philox(seed: int, purpose: Purpose, step: int, part: str) -> np.random.Philox:
     label = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
     # The lowest two of the four counter words stay free for the generator's own counting.
     # As uint64 arrays: from a list with a number over 2^63, NumPy makes floats and loses its low bits.
     key, counter = np.array([seed, int(purpose)], np.uint64), np.array([0, 0, label, step], np.uint64)
-    generator = np.random.Philox(key=key, counter=counter)
-    return np.asarray(generator.random_raw(count), dtype=np.uint64)
+    return np.random.Philox(key=key, counter=counter)
+
+
+def _draw(philox: np.random.Philox, count: int) -> NDArray[np.uint64]:
+    """The next `count` raw words."""
+    return np.asarray(philox.random_raw(count), dtype=np.uint64)
 
 
 def uniform(shape: Shape, *, seed: int, purpose: Purpose, step: int = 0, part: str = "") -> NDArray[np.float64]:
@@ -82,9 +91,12 @@ def dropout_masks(architecture: Architecture, batch: int, seed: int, step: int) 
 
 
 def _mask(shape: Shape, rate: float, name: str, seed: int, step: int) -> NDArray[np.float32]:
-    count = math.prod(shape)
-    raw = words(-(-count // 2), seed=seed, purpose=Purpose.DROPOUT, step=step, part=name)
-    # Two 32-bit draws per word, low half first on every machine.
-    halves = raw.astype("<u8").view("<u4")[:count]
-    kept = halves >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
-    return (kept.astype(np.float32) * np.float32(1.0 / (1.0 - rate))).reshape(shape)
+    philox = _philox(seed, Purpose.DROPOUT, step, name)
+    dropped, scale = np.uint32(min(round(rate * 2**32), 2**32 - 1)), np.float32(1.0 / (1.0 - rate))
+    mask = np.empty(math.prod(shape), np.float32)
+    for start in range(0, len(mask), 2 * _PIECE):
+        part = mask[start : start + 2 * _PIECE]
+        # Two 32-bit draws per word, low half first on every machine.
+        halves = _draw(philox, -(-len(part) // 2)).astype("<u8", copy=False).view("<u4")[: len(part)]
+        np.multiply(halves >= dropped, scale, out=part, dtype=np.float32)
+    return mask.reshape(shape)

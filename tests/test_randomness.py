@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import architectures
 
 from nin_multi import load
-from nin_multi.randomness import Purpose, dropout_masks, initial_parameters, order, uniform, words
+from nin_multi.randomness import _PIECE, Purpose, dropout_masks, initial_parameters, order, uniform, words
 from nin_multi.spec import Architecture
 
 MASK64 = 2**64 - 1
@@ -284,3 +284,14 @@ def test_the_low_half_of_a_word_comes_first() -> None:
     halves = [half for word in raw for half in (word % 2**32, word // 2**32)]
     expected = [[0.0 if half < 0.2 * 2**32 else 1.25 for half in halves]]
     np.testing.assert_array_equal(dropout_masks(net, 1, seed=4, step=9)["dropout1"], expected)
+
+
+@pytest.mark.parametrize("size", [2 * _PIECE, 2 * _PIECE + 1, 5 * _PIECE - 3])
+def test_masks_longer_than_one_piece_go_on_in_the_same_words(size: int) -> None:
+    net = Architecture.model_validate(
+        {"name": "x", "input": [1, 1, size], "layers": [{"type": "flatten"}, {"type": "dropout", "rate": 0.2}]}
+    )
+    raw = words(3 * size, seed=4, purpose=Purpose.DROPOUT, step=9, part="dropout1")
+    halves = np.stack([raw & np.uint64(2**32 - 1), raw >> np.uint64(32)], axis=1).ravel()[: 3 * size]
+    expected = np.where(halves < 0.2 * 2**32, np.float32(0), np.float32(1.25)).reshape(3, size)
+    np.testing.assert_array_equal(dropout_masks(net, 3, seed=4, step=9)["dropout1"], expected)

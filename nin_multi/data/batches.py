@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nin_multi import randomness
 from nin_multi.backend import Images, Labels, Masks
 from nin_multi.data.dataset import Split
-from nin_multi.data.resize import resize, to_float
+from nin_multi.data.resize import resize_to_float
 from nin_multi.spec import Architecture
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Batch:
 def prepare(images: NDArray[np.uint8], architecture: Architecture) -> Images:
     """Resize (N, h, w) as the architecture asks, scale to [0, 1]; grey is repeated where it has several channels."""
     channels, height, width = architecture.input
-    x = to_float(resize(images, (height, width)))[:, None]  # (N, 1, H, W)
+    x = resize_to_float(images, (height, width))[:, None]  # (N, 1, H, W)
     return x if channels == 1 else np.repeat(x, channels, axis=1)
 
 
