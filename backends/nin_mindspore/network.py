@@ -12,7 +12,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
 from nin_mindspore.layers import compile_architecture
-from nin_multi.backend import Images, Labels, Masks, Params, StepResult, Tuning
+from nin_mindspore.products import channels_first, channels_last, compile_products
+from nin_multi.backend import Images, Labels, Masks, Params, StepResult, Tuning, micro_batches
 from nin_multi.spec import Architecture
 
 
@@ -25,39 +26,43 @@ class MindSporeNetwork:
         self.module: Any = compile_architecture(architecture)
         # By structure, before the training cells below add their own prefix to the names.
         self._parameters = dict(self.module.parameters_and_names())
+        self._gradients = {name: _zeros(f"gradient.{name}", p.shape) for name, p in self._parameters.items()}
         self._velocities: dict[str, Parameter] = {}
         self.restore(params, {})
-        self._forward = mindspore.jit(self.module.construct)
+        self._net: Any = Net(architecture, self.module, has_products=tuning["convolution"] == "products")
+        self._forward = mindspore.jit(self._net.construct)
         # One graph per question: with the harness's masks or the framework's draws; with momentum or without.
-        self._gradient = cache(self._compile_gradient)
-        self._step = cache(self._compile_step)
+        self._accumulate = cache(self._compile_accumulate)
+        self._update = cache(self._compile_update)
+        self._forget = mindspore.jit(_forgetting(tuple(self._gradients.values())))
 
     def activations(self, x: Images) -> Iterator[tuple[str, NDArray[Any]]]:
-        self.module.set_train(False)
-        value = Tensor(x)
-        for name, layer in self.module.name_cells().items():
+        self._net.set_train(False)
+        value = self._net.enter(Tensor(x))
+        for name, layer in self._net.layers.name_cells().items():
             is_block = isinstance(layer, nn.SequentialCell)
             for part_name, part in layer.name_cells().items() if is_block else ():
                 value = part(value)
-                yield f"{name}.{part_name}", value.asnumpy()
+                yield f"{name}.{part_name}", self._net.leave(value).asnumpy()
             value = value if is_block else layer(value)
-            yield name, value.asnumpy()
+            yield name, self._net.leave(value).asnumpy()
 
     def logits(self, x: Images) -> NDArray[Any]:
-        self.module.set_train(False)
-        result: NDArray[Any] = self._forward(Tensor(x)).asnumpy()
-        return result
+        self._net.set_train(False)
+        pieces = micro_batches(len(x), self.tuning)
+        return np.concatenate([self._forward(Tensor(x[piece])).asnumpy() for piece in pieces])
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
-        (loss, _), gradients = self._gradient(draws=masks is None)(*self._tensors(x, y, masks))
-        named = zip(self._parameters, gradients, strict=True)
-        return float(loss.asnumpy()), {name: g.asnumpy() for name, g in named}
+        loss, _ = self._differentiate(x, y, masks)
+        found = {name: gradient.asnumpy().copy() for name, gradient in self._gradients.items()}
+        self._forget()
+        return loss, found
 
     def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
-        step = self._step(draws=masks is None, moves=momentum > 0)
-        loss, logits = step(Tensor(np.float32(lr)), Tensor(np.float32(momentum)), *self._tensors(x, y, masks))
-        correct = int((logits.asnumpy().argmax(1) == y).sum())
-        return StepResult(float(loss.asnumpy()) * len(y), correct, len(y))
+        loss, logits = self._differentiate(x, y, masks)
+        self._update(moves=momentum > 0)(Tensor(np.float32(lr)), Tensor(np.float32(momentum)))
+        correct = int((logits.argmax(1) == y).sum())
+        return StepResult(loss * len(y), correct, len(y))
 
     def params(self) -> Params:
         return {name: parameter.asnumpy().copy() for name, parameter in self._parameters.items()}
@@ -66,64 +71,116 @@ class MindSporeNetwork:
         return {name: velocity.asnumpy().copy() for name, velocity in self._velocities.items()}
 
     def restore(self, params: Params, velocities: Params) -> None:
+        # Assigned, not `set_data`: that would give a parameter other memory, which only the next graph to run finds.
         for name, parameter in self._parameters.items():
-            parameter.set_data(Tensor(np.array(params[name], np.float32)))
+            ops.assign(parameter, Tensor(np.array(params[name], np.float32)))
         if velocities:
             self._make_velocities()
         for name, velocity in self._velocities.items():  # compiled graphs hold on to these very objects
-            velocity.set_data(Tensor(np.array(velocities.get(name, np.zeros(velocity.shape)), np.float32)))
+            ops.assign(velocity, Tensor(np.array(velocities.get(name, np.zeros(velocity.shape)), np.float32)))
+
+    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, NDArray[Any]]:
+        """Mean loss and logits (N, classes); the gradients are added up in `self._gradients`."""
+        self._net.set_train(True)
+        accumulate = self._accumulate(draws=masks is None)
+        total, logits = 0.0, []
+        for piece in micro_batches(len(y), self.tuning):
+            given = [] if masks is None else [Tensor(masks[name][piece]) for name in self.architecture.dropouts()]
+            share = (piece.stop - piece.start) / len(y)
+            loss, found = accumulate(Tensor(np.float64(share)), Tensor(x[piece]), Tensor(y[piece]), *given)
+            total += float(loss.asnumpy())
+            logits.append(found.asnumpy())
+        return total, np.concatenate(logits)
 
     def _make_velocities(self) -> tuple[Parameter, ...]:
         for name, parameter in self._parameters.items():
-            zeros = Tensor(np.zeros(parameter.shape, np.float32))
-            self._velocities.setdefault(name, Parameter(zeros, name=f"velocity.{name}"))
+            self._velocities.setdefault(name, _zeros(f"velocity.{name}", parameter.shape))
         return tuple(self._velocities.values())
 
-    def _compile_gradient(self, *, draws: bool) -> Any:
-        training, weights = _Training(self.module, draws=draws), tuple(self._parameters.values())
-        return mindspore.jit(mindspore.value_and_grad(training, None, weights, has_aux=True))
+    def _compile_accumulate(self, *, draws: bool) -> Any:
+        weights, gradients = tuple(self._parameters.values()), tuple(self._gradients.values())
+        return mindspore.jit(_gradient_step(Training(self._net, draws=draws), weights, gradients))
 
-    def _compile_step(self, *, draws: bool, moves: bool) -> Any:
-        weights, velocities = tuple(self._parameters.values()), self._make_velocities() if moves else ()
-        return mindspore.jit(_sgd_step(_Training(self.module, draws=draws), weights, velocities))
-
-    def _tensors(self, x: Images, y: Labels, masks: Masks | None) -> list[Any]:
-        self.module.set_train(True)
-        given = [] if masks is None else [masks[name] for name in self.architecture.dropouts()]
-        return [Tensor(array) for array in (x, y, *given)]
+    def _compile_update(self, *, moves: bool) -> Any:
+        weights, gradients = tuple(self._parameters.values()), tuple(self._gradients.values())
+        return mindspore.jit(_sgd_step(weights, gradients, self._make_velocities() if moves else ()))
 
 
-class _Training(nn.Cell):
+class Net(nn.Cell):
+    """The net in the form that is computed: as it is written, or as matrix products with channels last."""
+
+    def __init__(self, architecture: Architecture, module: nn.SequentialCell, *, has_products: bool) -> None:
+        super().__init__()
+        self.layers = compile_products(architecture, module) if has_products else module
+        self.enter, self.leave = (channels_last, channels_first) if has_products else (_same, _same)
+
+    def construct(self, x: Any) -> Any:
+        return self.leave(self.layers(self.enter(x)))
+
+
+class Training(nn.Cell):
     """Training mode in one graph: the net, with the harness's dropout masks unless it draws its own, and the loss."""
 
-    def __init__(self, net: nn.SequentialCell, *, draws: bool) -> None:
+    def __init__(self, net: Net, *, draws: bool) -> None:
         super().__init__()
         self.net = net
-        self.is_masked = tuple(isinstance(layer, nn.Dropout) and not draws for layer in net.cells())
+        self.is_masked = tuple(isinstance(layer, nn.Dropout) and not draws for layer in net.layers.cells())
 
-    def construct(self, x: Any, y: Any, *masks: Any) -> tuple[Any, Any]:
+    def construct(self, share: Any, x: Any, y: Any, *masks: Any) -> tuple[Any, Any]:
+        x = self.net.enter(x)
         used = 0
-        for layer, is_masked in zip(self.net.cell_list, self.is_masked):  # noqa: B905  (no strict= in graphs)
+        for layer, is_masked in zip(self.net.layers.cell_list, self.is_masked):  # noqa: B905  (no strict= in graphs)
             if is_masked:
-                x = x * masks[used]
+                x = x * self.net.enter(masks[used])
                 used = used + 1
             else:
                 x = layer(x)
+        x = self.net.leave(x)
         # In float64, which costs nothing for N x classes numbers: the CPU's float32 log-softmax is off by 1e-6.
         loss = ops.cross_entropy(x.astype(mindspore.float64), y, reduction="mean", label_smoothing=0.0)
-        return loss, x
+        return share * loss, x
 
 
-def _sgd_step(training: nn.Cell, weights: tuple[Any, ...], velocities: tuple[Any, ...]) -> Any:
-    """One graph for the whole step: loss, gradients, v <- momentum * v + gradient, p <- p - lr * v; no v if empty."""
+def _same(x: Any) -> Any:
+    return x
+
+
+def _zeros(name: str, shape: tuple[int, ...]) -> Parameter:
+    return Parameter(Tensor(np.zeros(shape, np.float32)), name=name)
+
+
+def _gradient_step(training: nn.Cell, weights: tuple[Any, ...], gradients: tuple[Any, ...]) -> Any:
+    """One graph: a piece's share of the loss, its logits, and its gradients added to those of the pieces before."""
     differentiate = mindspore.value_and_grad(training, None, weights, has_aux=True)
 
-    def step(lr: Any, momentum: Any, x: Any, y: Any, *masks: Any) -> tuple[Any, Any]:
-        (loss, logits), moves = differentiate(x, y, *masks)
-        for index, velocity in enumerate(velocities):
-            ops.assign(velocity, momentum * velocity + moves[index])
-        for weight, move in zip(weights, velocities or moves):  # noqa: B905  (no strict= in graphs)
-            ops.assign_sub(weight, lr * move)
+    def step(share: Any, x: Any, y: Any, *masks: Any) -> tuple[Any, Any]:
+        (loss, logits), found = differentiate(share, x, y, *masks)
+        for index, gradient in enumerate(gradients):
+            ops.assign_add(gradient, found[index])
         return loss, logits
 
     return step
+
+
+def _sgd_step(weights: tuple[Any, ...], gradients: tuple[Any, ...], velocities: tuple[Any, ...]) -> Any:
+    """One graph: v <- momentum * v + gradient, p <- p - lr * v, without v if there are none; then gradients are 0."""
+    forget = _forgetting(gradients)
+
+    def step(lr: Any, momentum: Any) -> Any:
+        for index, velocity in enumerate(velocities):
+            ops.assign(velocity, momentum * velocity + gradients[index])
+        for weight, move in zip(weights, velocities or gradients):  # noqa: B905  (no strict= in graphs)
+            ops.assign_sub(weight, lr * move)
+        forget()
+
+    return step
+
+
+def _forgetting(gradients: tuple[Any, ...]) -> Any:
+    """Sets them to 0 from inside a graph; what is set from outside, graphs that ran before do not see."""
+
+    def forget() -> None:
+        for gradient in gradients:
+            ops.assign(gradient, ops.zeros_like(gradient))
+
+    return forget
