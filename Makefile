@@ -9,7 +9,7 @@ BACKENDS ?= torch mindspore mxnet numpy
 FRAMEWORKS ?= torch,mindspore,mxnet
 READY = $(VENV)/.ready
 
-.PHONY: setup compare train test test-all-backends fuzz lint format clean
+.PHONY: setup compare train test test-all-backends fuzz bench-gpu lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -53,6 +53,17 @@ fuzz: setup
 		$(BIN)/python -m nin_multi.launcher $$backend -m pytest -q -s tests/conformance/test_fuzz.py \
 			--backend $$backend --fuzz $(N) --fuzz-seed $(SEED) $(ARGS); \
 	done
+
+# All checks and measurements on one GPU, into the folder OUT: also in a bare checkout, with whatever Python has torch.
+# PARTS=tests,epochs does some; SET="compile=on" sets knobs of the runs; MINUTES is for the study of seeds, which goes on
+# where it stopped. Fashion-MNIST's files are in DATA, or where NIN_MULTI_DATA says.
+OUT ?= bench-gpu
+MINUTES ?= 3
+DEVICE ?= cuda:0
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
+bench-gpu:
+	$(GPU_PYTHON) tools/bench_gpu.py --out '$(OUT)' --minutes $(MINUTES) --device $(DEVICE) \
+		$(if $(PARTS),--parts $(PARTS)) $(if $(DATA),--data-dir '$(DATA)') $(addprefix --set ,$(SET)) $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -47,13 +47,18 @@ def training_batches(
     draw_masks: bool = True,
 ) -> Iterator[Batch]:
     """One epoch in its order, the last partial batch kept; `epoch` counts from 0, and `first` batches are left out."""
-    order = randomness.order(len(split.labels), seed, epoch)
-    steps = steps_per_epoch(len(order), batch_size)
-    for number in range(first, steps):
-        chosen = order[number * batch_size : (number + 1) * batch_size]
+    steps = steps_per_epoch(len(split.labels), batch_size)
+    order = batch_order(len(split.labels), batch_size, seed=seed, epoch=epoch)
+    for number, chosen in enumerate(order[first:], first):
         step = epoch * steps + number
         masks = randomness.dropout_masks(architecture, len(chosen), seed, step) if draw_masks else None
         yield Batch(prepare(split.images[chosen], architecture), split.labels[chosen].astype(np.int32), masks)
+
+
+def batch_order(examples: int, batch_size: int, *, seed: int, epoch: int) -> list[NDArray[np.intp]]:
+    """Which images make up each batch of one epoch (from 0), the last partial batch kept."""
+    order = randomness.order(examples, seed, epoch)
+    return [order[start : start + batch_size] for start in range(0, examples, batch_size)]
 
 
 def evaluation_batches(split: Split, architecture: Architecture, batch_size: int) -> Iterator[Batch]:

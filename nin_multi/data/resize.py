@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nin_multi.backend import Resampling
 from nin_multi.errors import DataError
 
-__all__ = ["resize", "resize_to_float", "to_float"]
+__all__ = ["resampling", "resize", "resize_to_float", "to_float"]
 
 _PRECISION_BITS = 32 - 8 - 2  # Pillow's: 8 bits of pixel and two spare in an int32
 _BLOCK_PIXELS = 1 << 19  # output pixels worked on at a time, so that the intermediate sums stay in cache
@@ -80,6 +81,16 @@ def to_float(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Pixels 0..255 to float32 0..1: exactly value / 255 (which value * (1 / 255) is not), same shape."""
     # A true division, and yet several times faster than looking quotients up in a table of 256.
     return np.divide(images, np.float32(255), dtype=np.float32)
+
+
+def resampling(size_in: int, size_out: int) -> Resampling | None:
+    """How an axis is resized, for those who do it elsewhere; None where it stays as it is. Raises DataError."""
+    if min(size_in, size_out) < 1:
+        raise DataError(f"resize takes sizes of at least 1, got {size_in} to {size_out}.")
+    if size_in == size_out:
+        return None
+    taps = _taps(size_in, size_out)
+    return Resampling(taps.rows, taps.weights[:, :, 0], taps.bits)
 
 
 def _check(images: NDArray[np.uint8], size: tuple[int, int]) -> None:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nin_multi.backend import Network
-from nin_multi.data.batches import Ahead, Batch, evaluation_batches, steps_per_epoch, training_batches
+from nin_multi import randomness
+from nin_multi.backend import HoldsImages, Masks, Network, Resident, StepResult
+from nin_multi.data.batches import (
+    Ahead,
+    Batch,
+    batch_order,
+    evaluation_batches,
+    steps_per_epoch,
+    training_batches,
+)
 from nin_multi.data.dataset import Dataset, Split
+from nin_multi.data.resize import resampling
 from nin_multi.errors import DataError
 from nin_multi.spec import Architecture
 from nin_multi.training.recipe import Recipe
 
 POINTS_PER_EPOCH = 5  # the book draws a point every fifth of an epoch, and one at its end
+STRETCH_SECONDS = 1.0  # steps that the host does not follow one by one: a signal is answered after so long at most
 
 
 @dataclass
@@ -65,12 +77,23 @@ class Progress:
     def is_point(self) -> bool:
         """Whether the book would draw a point here."""
         done = (self.step - 1) % self.steps_per_epoch + 1
-        return done % max(self.steps_per_epoch // POINTS_PER_EPOCH, 1) == 0 or done == self.steps_per_epoch
+        return done % self._between() == 0 or done == self.steps_per_epoch
+
+    def to_next_point(self) -> int:
+        """How many steps it is to the next point."""
+        done = self.step % self.steps_per_epoch
+        return min(self._between() - done % self._between(), self.steps_per_epoch - done)
+
+    def _between(self) -> int:
+        return max(self.steps_per_epoch // POINTS_PER_EPOCH, 1)
 
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told what: every step, every finished epoch; `stop` is asked after each step."""
+    """Who is told what: every step, every finished epoch; `stop` is asked after each step.
+
+    Where the images stay on the network's device, steps are told in stretches that end at every point of the curve.
+    """
 
     step: Callable[[Progress], None]
     epoch: Callable[[Progress], None]
@@ -79,6 +102,14 @@ class Watcher:
 
 class NotFinite(ArithmeticError):
     """The loss became infinite or not a number."""
+
+
+@dataclass(frozen=True)
+class Residents:
+    """Both splits of a data set on a network's device."""
+
+    train: Resident
+    test: Resident
 
 
 def check_classes(architecture: Architecture, dataset: Dataset) -> None:
@@ -103,20 +134,32 @@ def fit(
     recipe: Recipe,
     progress: Progress,
     watcher: Watcher,
+    residents: Residents | None = None,
 ) -> None:
     """Train to the end from where `progress` stands, or until `watcher.stop()`.
 
+    A network that wants the images on its device gets them here, if `residents` of it are not there yet.
+
     Raises NotFinite where the loss is no number any more.
     """
+    residents = residents or settle(network, architecture, dataset)
     while progress.evaluated < recipe.epochs:
         progress.epoch = progress.evaluated + 1
         done = progress.step - progress.evaluated * progress.steps_per_epoch
         if done == 0:
             progress.epoch_totals = Totals()
-        batches = batches_of(dataset, architecture, recipe, epoch=progress.evaluated, first=done)
-        if not _epoch(network, Ahead(batches), recipe, progress, watcher):
+        if residents is not None:
+            went_through = _resident_epoch(residents.train, architecture, dataset, recipe, progress, watcher, done)
+        else:
+            batches = batches_of(dataset, architecture, recipe, epoch=progress.evaluated, first=done)
+            went_through = _epoch(network, Ahead(batches), recipe, progress, watcher)
+        if not went_through:
             return
-        progress.test_loss, progress.test_acc = evaluate(network, architecture, dataset.test, recipe.batch_size)
+        progress.test_loss, progress.test_acc = (
+            score(residents.test.logits(), dataset.test.labels)
+            if residents is not None
+            else evaluate(network, architecture, dataset.test, recipe.batch_size)
+        )
         if not math.isfinite(progress.test_loss):
             raise NotFinite(f"the test loss is {progress.test_loss} after epoch {progress.epoch}")
         progress.evaluated += 1
@@ -147,32 +190,110 @@ def _epoch(network: Network, batches: Ahead[Batch], recipe: Recipe, progress: Pr
         began = time.perf_counter()
         result = network.train_step(batch.x, batch.y, batch.masks, recipe.lr, recipe.momentum)
         now = time.perf_counter()
-        progress.step += 1
-        for totals in (progress.epoch_totals, progress.run_totals):
-            totals.loss += result.loss
-            totals.correct += result.correct
-            totals.count += result.count
-            totals.compute_seconds += now - began
-            totals.seconds += now - clock
+        _count(progress, result, 1, compute_seconds=now - began, seconds=now - clock)
         clock = now
-        if not math.isfinite(result.loss):
-            raise NotFinite(f"the loss is {result.loss} at step {progress.step} (epoch {progress.epoch})")
         watcher.step(progress)
         if watcher.stop():
             return False
     return True
 
 
+def _count(progress: Progress, result: StepResult, steps: int, *, compute_seconds: float, seconds: float) -> None:
+    """Into the totals with it. Raises NotFinite."""
+    progress.step += steps
+    for totals in (progress.epoch_totals, progress.run_totals):
+        totals.loss += result.loss
+        totals.correct += result.correct
+        totals.count += result.count
+        totals.compute_seconds += compute_seconds
+        totals.seconds += seconds
+    if not math.isfinite(result.loss):
+        raise NotFinite(f"the loss is {result.loss} at step {progress.step} (epoch {progress.epoch})")
+
+
+def settle(network: Network, architecture: Architecture, dataset: Dataset) -> Residents | None:
+    """The data set on the network's device; None where the network wants its batches from the host."""
+    train = hold(network, architecture, dataset.train)
+    test = hold(network, architecture, dataset.test) if train is not None else None
+    return Residents(train, test) if train is not None and test is not None else None
+
+
+def hold(network: Network, architecture: Architecture, split: Split) -> Resident | None:
+    """One split on the network's device; None where the network wants its batches from the host."""
+    if not isinstance(network, HoldsImages):
+        return None
+    (_, height, width), (old_height, old_width) = architecture.input, split.images.shape[1:]
+    axes = resampling(old_height, height), resampling(old_width, width)
+    return network.resident(split.images, split.labels.astype(np.int32), axes)
+
+
+def _resident_epoch(
+    train: Resident,
+    architecture: Architecture,
+    dataset: Dataset,
+    recipe: Recipe,
+    progress: Progress,
+    watcher: Watcher,
+    first: int,
+) -> bool:
+    """As `_epoch`, in stretches: to the next point of the curve, or as far as one gets in STRETCH_SECONDS."""
+    clock, most = time.perf_counter(), 1
+    order = batch_order(len(dataset.train), recipe.batch_size, seed=recipe.seed, epoch=progress.evaluated)
+    left = order[first:]
+    masks = step_masks(architecture, recipe, left, progress.step)
+    while left:
+        steps = min(progress.to_next_point(), most)
+        began = time.perf_counter()
+        result = train.train(left[:steps], masks, recipe.lr, recipe.momentum)
+        now = time.perf_counter()
+        left = left[steps:]
+        most = max(int(STRETCH_SECONDS * steps / max(now - began, 1e-9)), 1)
+        _count(progress, result, steps, compute_seconds=now - began, seconds=now - clock)
+        clock = now
+        watcher.step(progress)
+        if watcher.stop():
+            return False
+    return True
+
+
+def step_masks(
+    architecture: Architecture, recipe: Recipe, batches: Sequence[NDArray[np.intp]], first_step: int = 0
+) -> Iterator[Masks] | None:
+    """The masks of consecutive steps, drawn ahead in a thread from the first request on; None: the framework draws."""
+    if recipe.dropout == "native" or not architecture.dropouts():
+        return None
+
+    def masks() -> Iterator[Masks]:
+        yield from Ahead(
+            randomness.dropout_masks(architecture, len(chosen), recipe.seed, step)
+            for step, chosen in enumerate(batches, first_step)
+        )
+
+    return masks()
+
+
 def evaluate(network: Network, architecture: Architecture, split: Split, batch_size: int) -> tuple[float, float]:
     """Mean cross-entropy and accuracy over a split, in evaluation mode, computed here from the logits."""
     loss, correct = 0.0, 0
     for batch in Ahead(evaluation_batches(split, architecture, batch_size)):
-        logits = np.asarray(network.logits(batch.x), np.float64)  # (N, classes)
-        shifted = logits - logits.max(1, keepdims=True)
-        chosen = shifted[np.arange(len(batch.y)), batch.y]
-        loss += float((np.log(np.exp(shifted).sum(1)) - chosen).sum())
-        correct += int((logits.argmax(1) == batch.y).sum())
+        batch_loss, batch_correct = _sums(network.logits(batch.x), batch.y)
+        loss += batch_loss
+        correct += batch_correct
     return loss / len(split.labels), correct / len(split.labels)
+
+
+def score(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of logits (N, classes) that are all there already."""
+    loss, correct = _sums(logits, labels)
+    return loss / len(labels), correct / len(labels)
+
+
+def _sums(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[float, int]:
+    """Cross-entropy, in float64, and how many are classified correctly."""
+    logits = np.asarray(logits, np.float64)  # (N, classes)
+    shifted = logits - logits.max(1, keepdims=True)
+    chosen = shifted[np.arange(len(labels)), labels]
+    return float((np.log(np.exp(shifted).sum(1)) - chosen).sum()), int((logits.argmax(1) == labels).sum())
 
 
 def measure(network: Network, batches: Iterator[Batch], momentum: float = 0.0, seconds: float = 4.0) -> float:
@@ -190,3 +311,31 @@ def measure(network: Network, batches: Iterator[Batch], momentum: float = 0.0, s
             break
     counted = steps[1:] or steps
     return sum(count for count, _ in counted) / sum(took for _, took in counted)
+
+
+def rehearse(
+    residents: Residents, architecture: Architecture, dataset: Dataset, recipe: Recipe, seconds: float = 0.5
+) -> float:
+    """Images per second of real steps on resident images, measured for about so long; then the state is as before.
+
+    Each size of batch is trained once before that, and a part of the test images evaluated, so that afterwards nothing
+    is left to be compiled or captured.
+    """
+    order = batch_order(len(dataset.train), recipe.batch_size, seed=recipe.seed, epoch=0)
+
+    def run(batches: list[NDArray[np.intp]]) -> int:
+        masks = step_masks(architecture, recipe, batches)
+        return residents.train.train(batches, masks, recipe.lr, recipe.momentum).count
+
+    with residents.train.rehearsal():
+        run(order[-1:])
+        run(order[:1])
+        residents.test.logits(1)
+        steps = 1
+        while True:
+            began = time.perf_counter()
+            images = run(order[:steps])
+            spent = time.perf_counter() - began
+            if spent >= seconds or steps >= len(order):
+                return images / spent
+            steps *= 4

@@ -43,7 +43,7 @@ class Float32Network(NumpyNetwork):
 
 
 class Float32Backend(NumpyBackend):
-    def build(self, architecture: Any, params: Any, *, device: str, precision: str, seed: int | None = None) -> Any:
+    def build(self, architecture: Any, params: Any, *, seed: int | None = None, **_: Any) -> Any:
         return Float32Network(architecture, params, seed)
 
 
@@ -207,7 +207,8 @@ class TestFacts:
         (taken,) = after.pop("resumed")
         assert after == before
         assert taken.keys() == {
-            *("step", "backend", "device", "precision", "versions", "machine", "environment", "started"),
+            *("step", "backend", "device", "precision", "tuning", "tuning_from"),
+            *("versions", "machine", "environment", "started"),
         }
         assert (taken["step"], taken["backend"], taken["device"], taken["precision"]) == (10, "numpy", "cpu", "fp64")
 
