@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nin_multi.book import BookRound
 from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer, UsageError
 from nin_multi.spec import Architecture, TracedLayer
 
@@ -77,6 +79,55 @@ class Network(Protocol):
         """Put parameters and velocities (empty: all 0) in place of the net's own, bit for bit."""
 
 
+class Resampling(NamedTuple):
+    """How one axis of images is resized, exactly: each output is a weighted sum of a few inputs.
+
+    The sum, in units of 2**-bits, is divided by 2**bits with halves rounded up, and is at most 255; everything fits
+    int32. Of two axes the horizontal one comes first, rounded to uint8 in between.
+    """
+
+    rows: NDArray[np.intp]  # (taps, out): which inputs
+    weights: NDArray[Any]  # (taps, out), whole numbers, never negative
+    bits: int  # at least 1
+
+
+class Resident(Protocol):
+    """One split of a data set on a network's device, and training and evaluation that need no batches from outside."""
+
+    def train(
+        self, batches: Sequence[NDArray[np.intp]], masks: Iterator[Masks] | None, lr: float, momentum: float = 0.0
+    ) -> StepResult:
+        """Steps as `Network.train_step` has them, one for each batch of image numbers (n,); sums over all of them.
+
+        The host waits for the device once, at the end. Each step takes the next of `masks`; with None the framework
+        draws its own.
+        """
+
+    def logits(self, count: int | None = None) -> NDArray[Any]:
+        """(N, classes) of all images in their stored order, in evaluation mode; or of the first `count`."""
+
+    def rehearsal(self) -> AbstractContextManager[None]:
+        """A block in which anything may be trained: parameters, velocities and draws are then as they were before.
+
+        What is compiled, planned or captured within stays. Velocities that there were none of may be zeros after it.
+        """
+
+
+@runtime_checkable
+class HoldsImages(Protocol):
+    """What a `Network` may offer beside its own methods: to keep the images where it computes."""
+
+    def resident(
+        self, images: NDArray[np.uint8], labels: Labels, resampling: tuple[Resampling | None, Resampling | None]
+    ) -> Resident | None:
+        """The split (N, h, w) on the network's device; None where the network wants its batches from outside.
+
+        Asked again with the very same array, it is the same object, with all that was compiled or captured for it.
+
+        `resampling` says how its vertical and its horizontal axis are resized, None where they stay as they are.
+        """
+
+
 class Backend(Protocol):
     """One framework. Asking for `name`, `precisions` or `environment()` must not import it."""
 
@@ -93,6 +144,12 @@ class Backend(Protocol):
 
     def devices(self) -> tuple[str, ...]:
         """Devices usable now, best first, such as ("cuda:0", "cpu")."""
+
+    def facts(self) -> Mapping[str, str]:
+        """What the framework says of how it computes here, in its own words, the threads in use under "threads".
+
+        Under a device's name stands what that device is. Raises BackendUnavailable.
+        """
 
     def environment(self, precision: str | None = None, tuning: Tuning | None = None) -> Mapping[str, str]:
         """Variables that a fast and correct process must start with; None stands for the defaults."""
@@ -121,6 +178,43 @@ class Backend(Protocol):
         self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str
     ) -> Callable[[int], float]:
         """The framework's own training loop on one batch in memory, for `bench`: steps in, seconds out."""
+
+    @property
+    def bare_tuning(self) -> Tuning:
+        """The knobs whose environment that loop needs to be at its best; empty where it is the harness's own."""
+
+    @property
+    def warm_up_steps(self) -> int:
+        """After how many steps of a net its speed is its own: until then the framework compiles, plans and tunes."""
+
+    def matrix_product(self, size: int, *, device: str, precision: str) -> Callable[[], float]:
+        """Seconds that the framework's product of two (size, size) matrices takes, each time it is called."""
+
+    def layer_times(
+        self,
+        architecture: Architecture,
+        params: Params,
+        x: Images,
+        *,
+        device: str,
+        precision: str,
+        repeats: int,
+        tuning: Tuning | None = None,
+    ) -> Iterator[tuple[str, float, float]]:
+        """Name, seconds forward and seconds backward of each layer in training mode, each alone, on what comes to it.
+
+        Medians of `repeats`, after warming up. Layers inside a block count one by one; the first layer's backward pass
+        leaves out the gradient by the images, which training does not need.
+        """
+
+    def book_loop(
+        self, architecture: Architecture, files: Path, *, device: str, batch_size: int
+    ) -> Callable[[], BookRound]:
+        """The book's own training, its own loader included, of the images in a folder of the data set's four files.
+
+        The clock runs from asking the loader for the first batch to the end of the last step. Raises
+        BackendUnavailable where the book's code is not installed or has none for this framework.
+        """
 
     @property
     def weights_suffixes(self) -> tuple[str, ...]:
@@ -216,7 +310,21 @@ def check_request(backend: Backend, device: str, precision: str) -> None:
         raise BackendUnavailable(f"{backend.name}: no precision {precision!r} here; it offers {offered}")
     if device not in backend.devices():
         usable = ", ".join(backend.devices())
-        raise BackendUnavailable(f"{backend.name}: device {device!r} is not here; usable now: {usable}")
+        remedy = _device_remedy(backend, device)
+        raise BackendUnavailable(f"{backend.name}: device {device!r} is not here; usable now: {usable}\n{remedy}")
+
+
+def _device_remedy(backend: Backend, asked: str) -> str:
+    """What to do where a device is not there."""
+    gpus = [device for device in backend.devices() if device != "cpu"]
+    if gpus:
+        return f"Its GPUs are called {', '.join(gpus)} here; without --device it takes {backend.devices()[0]}."
+    if asked.partition(":")[0].lower() in ("cuda", "gpu"):
+        return (
+            f"{backend.name} {backend.version()} sees no GPU: leave --device out for the CPU, or install a build of it "
+            "with CUDA, and NVIDIA's driver."
+        )
+    return f"Leave --device out for {backend.devices()[0]}."
 
 
 def check_params(architecture: Architecture, params: Params) -> None:

@@ -28,12 +28,19 @@ ADDED = "NIN_MULTI_ADDED"  # names the variables that a launcher set: nobody's w
 
 def environment_for(backend: str, precision: str | None = None, tuning: Tuning | None = None) -> dict[str, str]:
     """The environment for a process of that backend: ours, plus what the backend asks for and nobody has set."""
-    inherited = dict(os.environ)
-    for name in inherited.pop(ADDED, "").split(","):
-        inherited.pop(name, None)
+    inherited = plain_environment()
     asked = registry.load(backend).environment(precision, tuning)
     added = ",".join(name for name in asked if name not in inherited)
     return {**asked, **inherited, MARK: backend, ADDED: added}
+
+
+def plain_environment() -> dict[str, str]:
+    """The environment as the user has it, without what a launcher has added."""
+    inherited = dict(os.environ)
+    for name in inherited.pop(ADDED, "").split(","):
+        inherited.pop(name, None)
+    inherited.pop(MARK, None)
+    return inherited
 
 
 def ensure_environment(backend: str, precision: str | None = None, tuning: Tuning | None = None) -> None:
@@ -79,7 +86,7 @@ class Child:
             stderr=subprocess.DEVNULL if quiet else None,
             text=True,
             start_new_session=True,  # Ctrl-C comes to us alone, and we tell the child once
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
 
     def result(self) -> ChildResult:
@@ -97,7 +104,7 @@ class Child:
         return ChildResult(self.backend, self._process.returncode, answer if isinstance(answer, dict) else None)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ask Linux for a SIGTERM when the parent dies, however it dies: an orphan would train on for hours."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -57,13 +58,51 @@ def peak_memory_bytes() -> int:
     """The most memory this process has held resident."""
     try:
         # Linux hands ru_maxrss of the process that starts another on to it; VmHWM begins anew.
-        status = Path("/proc/self/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        return _kilobytes("/proc/self/status", "VmHWM:")
     except (OSError, IndexError):
         import resource  # not on Windows
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_memory_bytes() -> int:
+    """What processes can still have without swapping; where the system does not say, all that it has."""
+    try:
+        return _kilobytes("/proc/meminfo", "MemAvailable:")
+    except (OSError, IndexError, ValueError):
+        return _memory_bytes()
+
+
+def _kilobytes(path: str, field: str) -> int:
+    """A field of one of Linux's tables, in bytes."""
+    return int(Path(path).read_text().partition(field)[2].split()[0]) * 1024
+
+
+def huge_pages() -> str:
+    """The mode of transparent huge pages: "always", "madvise", "never"; empty where there are none of the kind."""
+    try:
+        modes = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return ""
+    return modes.partition("[")[2].partition("]")[0]
+
+
+def granted_cores() -> float:
+    """How many processors' time a container's limit leaves this process; infinite where there is no limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):  # "max" is no number: no limit
+        return math.inf
+
+
+def load() -> float:
+    """Processes that have wanted to compute in the last minute, on average; 0 where the system does not say."""
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):
+        return 0.0
 
 
 def _processor() -> tuple[str, frozenset[str]]:

@@ -6,6 +6,7 @@ with any framework.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,7 +29,8 @@ from nin_multi.backend import (
     complete_tuning,
     unsupported,
 )
-from nin_multi.errors import UsageError
+from nin_multi.book import BookRound
+from nin_multi.errors import BackendUnavailable, UsageError
 from nin_multi.spec import (
     Architecture,
     AvgPool2d,
@@ -259,6 +261,18 @@ class NumpyNetwork:
         return loss, gradients, logits
 
 
+def matrix_product(size: int, kind: np.dtype[Any]) -> Callable[[], float]:
+    """Seconds that NumPy's product of two matrices takes, each time it is called."""
+    a, b, result = np.ones((size, size), kind), np.ones((size, size), kind), np.empty((size, size), kind)
+
+    def run() -> float:
+        began = time.perf_counter()
+        np.matmul(a, b, out=result)
+        return time.perf_counter() - began
+
+    return run
+
+
 class NumpyBackend:
     """The oracle as a backend: float64 on the CPU, no framework needed."""
 
@@ -272,6 +286,9 @@ class NumpyBackend:
 
     def devices(self) -> tuple[str, ...]:
         return ("cpu",)
+
+    def facts(self) -> Mapping[str, str]:
+        return {}
 
     def environment(self, precision: str | None = None, tuning: Tuning | None = None) -> Mapping[str, str]:
         return {}
@@ -306,6 +323,48 @@ class NumpyBackend:
             return time.perf_counter() - began
 
         return run
+
+    @property
+    def warm_up_steps(self) -> int:
+        return 1
+
+    @property
+    def bare_tuning(self) -> Tuning:
+        return {}
+
+    def matrix_product(self, size: int, *, device: str, precision: str) -> Callable[[], float]:
+        check_request(self, device, precision)
+        return matrix_product(size, np.dtype(np.float64))
+
+    def layer_times(
+        self,
+        architecture: Architecture,
+        params: Params,
+        x: Images,
+        *,
+        device: str,
+        precision: str,
+        repeats: int,
+        tuning: Tuning | None = None,
+    ) -> Iterator[tuple[str, float, float]]:
+        exact = {name: np.asarray(value, np.float64) for name, value in params.items()}
+        value = np.asarray(x, np.float64)
+        for traced in (row for row in architecture.walk(len(x)) if not row.inner):
+            forward, backward = [], []
+            for _ in range(repeats):
+                began = time.perf_counter()
+                y, back = apply_layer(traced, value, exact, {})
+                half = time.perf_counter()
+                back(np.ones_like(y), {})
+                forward.append(half - began)
+                backward.append(time.perf_counter() - half)
+            yield traced.name, statistics.median(forward), statistics.median(backward)
+            value = y
+
+    def book_loop(
+        self, architecture: Architecture, files: Path, *, device: str, batch_size: int
+    ) -> Callable[[], BookRound]:
+        raise BackendUnavailable("numpy: the book has no code for it")
 
     def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
         raise UsageError(f"{path}: numpy has no weights files of its own; convert it to .safetensors")

@@ -56,8 +56,8 @@ def test_our_own_process_is_not_changed() -> None:
 
 
 def test_another_backends_variables_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    # MindSpore asks for the instruction set and the log level, PyTorch for neither.
-    for key, value in environment_for("mindspore").items():
+    # MindSpore asks for the instruction set (for its own convolutions) and the log level, PyTorch for neither.
+    for key, value in environment_for("mindspore", "fp32", {"convolution": "conv2d"}).items():
         monkeypatch.setenv(key, value)
     assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"
     environment = environment_for("torch")
@@ -72,6 +72,15 @@ def test_what_the_user_has_set_stays_through_two_processes(name: str, monkeypatc
     for key, value in environment_for("mindspore").items():
         monkeypatch.setenv(key, value)
     assert environment_for(name)["OMP_NUM_THREADS"] == "17"
+
+
+def test_precision_and_tuning_decide_on_variables_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = environment_for("mindspore")
+    assert {"ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"} & set(plain) == set()
+    assert environment_for("mindspore", "bf16")["ONEDNN_DEFAULT_FPMATH_MODE"] == "BF16"
+    for key, value in environment_for("mindspore", "bf16", {"convolution": "conv2d"}).items():
+        monkeypatch.setenv(key, value)
+    assert environment_for("mindspore") == plain
 
 
 def test_an_unknown_backend() -> None:

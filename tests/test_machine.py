@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -91,3 +92,43 @@ def test_peak_memory_is_this_processes_own() -> None:
     assert held.all()
     assert 150e6 < kernel < 300e6
     assert peak == pytest.approx(kernel, rel=0.05)
+
+
+def test_what_doctor_asks() -> None:
+    free = machine.available_memory_bytes()
+    assert 0 < free <= machine.describe()["memory_bytes"]
+    assert machine.huge_pages() in ("", "always", "madvise", "never")
+    assert machine.granted_cores() > 0
+    assert machine.load() >= 0
+
+
+def _files(monkeypatch: pytest.MonkeyPatch, **content: str) -> None:
+    """From here on every file is the one whose name ends so, or none."""
+
+    def read(path: Path, *_: object, **__: object) -> str:
+        if path.name.replace(".", "_") not in content:
+            raise FileNotFoundError
+        return content[path.name.replace(".", "_")]
+
+    monkeypatch.setattr(Path, "read_text", read)
+
+
+def test_on_another_system_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    _files(monkeypatch)
+    assert machine.huge_pages() == ""
+    assert machine.granted_cores() == math.inf
+    assert machine.available_memory_bytes() == machine.describe()["memory_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("max 100000\n", math.inf), ("150000 100000\n", 1.5), ("odd", math.inf)]
+)
+def test_a_containers_limit(monkeypatch: pytest.MonkeyPatch, text: str, expected: float) -> None:
+    _files(monkeypatch, cpu_max=text)
+    assert machine.granted_cores() == expected
+
+
+def test_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    _files(monkeypatch, enabled="always [madvise] never\n", meminfo="MemTotal: 9 kB\nMemAvailable:  7 kB\n")
+    assert machine.huge_pages() == "madvise"
+    assert machine.available_memory_bytes() == 7 * 1024

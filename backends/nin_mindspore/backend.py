@@ -103,6 +103,10 @@ class MindSporeBackend:
 
         return bare_loop(network, x, y)
 
+    @property
+    def bare_tuning(self) -> Tuning:
+        return {"convolution": "conv2d"}
+
     def matrix_product(self, size: int, *, device: str, precision: str) -> Callable[[], float]:
         check_request(self, device, precision)
         self._start(device)

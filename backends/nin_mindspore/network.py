@@ -29,26 +29,26 @@ class MindSporeNetwork:
         self._gradients = {name: _zeros(f"gradient.{name}", p.shape) for name, p in self._parameters.items()}
         self._velocities: dict[str, Parameter] = {}
         self.restore(params, {})
-        self._net: Any = Net(architecture, self.module, has_products=tuning["convolution"] == "products")
-        self._forward = mindspore.jit(self._net.construct)
+        self.net: Any = Net(architecture, self.module, has_products=tuning["convolution"] == "products")
+        self._forward = mindspore.jit(self.net.construct)
         # One graph per question: with the harness's masks or the framework's draws; with momentum or without.
         self._accumulate = cache(self._compile_accumulate)
         self._update = cache(self._compile_update)
         self._forget = mindspore.jit(_forgetting(tuple(self._gradients.values())))
 
     def activations(self, x: Images) -> Iterator[tuple[str, NDArray[Any]]]:
-        self._net.set_train(False)
-        value = self._net.enter(Tensor(x))
-        for name, layer in self._net.layers.name_cells().items():
+        self.net.set_train(False)
+        value = self.net.enter(Tensor(x))
+        for name, layer in self.net.layers.name_cells().items():
             is_block = isinstance(layer, nn.SequentialCell)
             for part_name, part in layer.name_cells().items() if is_block else ():
                 value = part(value)
-                yield f"{name}.{part_name}", self._net.leave(value).asnumpy()
+                yield f"{name}.{part_name}", self.net.leave(value).asnumpy()
             value = value if is_block else layer(value)
-            yield name, self._net.leave(value).asnumpy()
+            yield name, self.net.leave(value).asnumpy()
 
     def logits(self, x: Images) -> NDArray[Any]:
-        self._net.set_train(False)
+        self.net.set_train(False)
         pieces = micro_batches(len(x), self.tuning)
         return np.concatenate([self._forward(Tensor(x[piece])).asnumpy() for piece in pieces])
 
@@ -81,7 +81,7 @@ class MindSporeNetwork:
 
     def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, NDArray[Any]]:
         """Mean loss and logits (N, classes); the gradients are added up in `self._gradients`."""
-        self._net.set_train(True)
+        self.net.set_train(True)
         accumulate = self._accumulate(draws=masks is None)
         total, logits = 0.0, []
         for piece in micro_batches(len(y), self.tuning):
@@ -99,7 +99,7 @@ class MindSporeNetwork:
 
     def _compile_accumulate(self, *, draws: bool) -> Any:
         weights, gradients = tuple(self._parameters.values()), tuple(self._gradients.values())
-        return mindspore.jit(_gradient_step(Training(self._net, draws=draws), weights, gradients))
+        return mindspore.jit(_gradient_step(Training(self.net, draws=draws), weights, gradients))
 
     def _compile_update(self, *, moves: bool) -> Any:
         weights, gradients = tuple(self._parameters.values()), tuple(self._gradients.values())

@@ -1,4 +1,4 @@
-"""The training loop as Gluon people write it, on one batch in memory: what the harness is measured against."""
+"""What MXNet does without the harness: Gluon's training loop on one batch in memory, and its matrix product."""
 
 from __future__ import annotations
 
@@ -30,6 +30,21 @@ def bare_loop(network: MXNetNetwork, x: Images, y: Labels) -> Callable[[int], fl
             trainer.step(len(y))
             loss.mean().asscalar()
         mx.nd.waitall()
+        return time.perf_counter() - began
+
+    return run
+
+
+def product(size: int, device: str, precision: str) -> Callable[[], float]:
+    """A function that takes a product of two (size, size) matrices and returns the seconds it took."""
+    kind, _, index = device.partition(":")
+    context = mx.Context(kind, int(index or 0))
+    a, b = mx.nd.ones((size, size), ctx=context), mx.nd.ones((size, size), ctx=context)
+
+    def run() -> float:
+        mx.nd.waitall()
+        began = time.perf_counter()
+        mx.nd.dot(a, b).wait_to_read()
         return time.perf_counter() - began
 
     return run

@@ -11,7 +11,7 @@ from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock, nn
 from numpy.typing import NDArray
 
-from nin_multi.backend import Images, Labels, Masks, Params, StepResult, Tuning
+from nin_multi.backend import Images, Labels, Masks, Params, StepResult, Tuning, micro_batches
 from nin_multi.spec import Architecture
 from nin_mxnet.layers import compile_architecture
 
@@ -26,6 +26,7 @@ class MXNetNetwork:
         self.context = mx.Context(kind, int(index or 0))
         self.module: Any = compile_architecture(architecture)
         for parameter in self._parameters().values():
+            parameter.grad_req = "add"  # the pieces of a batch add up
             parameter.initialize(mx.init.Zero(), ctx=self.context)
         self.restore(params, {})
         self._with_masks = _Training(self.module, draws=False)
@@ -44,12 +45,12 @@ class MXNetNetwork:
             yield name, value.asnumpy()
 
     def logits(self, x: Images) -> NDArray[Any]:
-        result: NDArray[Any] = self.module(self._array(x)).asnumpy()
-        return result
+        pieces = micro_batches(len(x), self.tuning)
+        return np.concatenate([self.module(self._array(x[piece])).asnumpy() for piece in pieces])
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
-        return float(loss.asnumpy().item()), {name: p.grad().asnumpy() for name, p in self._parameters().items()}
+        return loss, {name: p.grad().asnumpy() for name, p in self._parameters().items()}
 
     def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
@@ -59,8 +60,8 @@ class MXNetNetwork:
                 move = self._velocity(name, move, momentum)
             mx.nd.sgd_update(weight, move, lr=lr, wd=0.0, rescale_grad=1.0, out=weight)
         mx.nd.waitall()  # MXNet works on behind our back: a step's time is to be its own
-        correct = int((logits.asnumpy().argmax(1) == y).sum())
-        return StepResult(float(loss.asnumpy().item()) * len(y), correct, len(y))
+        correct = int((logits.argmax(1) == y).sum())
+        return StepResult(loss * len(y), correct, len(y))
 
     def params(self) -> Params:
         return {name: parameter.data().asnumpy() for name, parameter in self._parameters().items()}
@@ -81,14 +82,21 @@ class MXNetNetwork:
         self._velocities[name] = gradient.copy() if before is None else momentum * before + gradient
         return self._velocities[name]
 
-    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[Any, Any]:
+    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, NDArray[Any]]:
+        """Mean loss and logits (N, classes); the gradients are added up in the parameters' `grad()`."""
         training = self._with_draws if masks is None else self._with_masks
-        given = [] if masks is None else [self._array(masks[name]) for name in self.architecture.dropouts()]
-        with autograd.record(train_mode=True):
-            loss, logits = training(self._array(x), self._array(y), *given)
-        if self._parameters():  # a net without parameters has a loss, and nothing to differentiate by
-            loss.backward()
-        return loss, logits
+        for parameter in self._parameters().values():
+            parameter.zero_grad()
+        found = []
+        for piece in micro_batches(len(y), self.tuning):
+            given = [] if masks is None else [self._array(masks[name][piece]) for name in self.architecture.dropouts()]
+            share = self._array(np.array([(piece.stop - piece.start) / len(y)], np.float64))
+            with autograd.record(train_mode=True):
+                loss, logits = training(share, self._array(x[piece]), self._array(y[piece]), *given)
+            if self._parameters():  # a net without parameters has a loss, and nothing to differentiate by
+                loss.backward()
+            found.append((loss.asnumpy().item(), logits.asnumpy()))
+        return sum(loss for loss, _ in found), np.concatenate([logits for _, logits in found])
 
     def _parameters(self) -> dict[str, Any]:
         parameters: dict[str, Any] = self.module._collect_params_with_prefix()
@@ -109,10 +117,10 @@ class _Training(HybridBlock):
         self.draws = draws
         self.loss = gluon.loss.SoftmaxCrossEntropyLoss(axis=-1, sparse_label=True, from_logits=False)
 
-    def hybrid_forward(self, F: Any, x: Any, y: Any, *masks: Any) -> tuple[Any, Any]:  # noqa: N803
+    def hybrid_forward(self, F: Any, share: Any, x: Any, y: Any, *masks: Any) -> tuple[Any, Any]:  # noqa: N803
         remaining = iter(masks)
         for layer in self.net._children.values():
             masked = isinstance(layer, nn.Dropout) and not self.draws
             x = x * next(remaining) if masked else layer(x)
         # In float64, which costs nothing for N x classes numbers: oneDNN 2.4's log-softmax is off by 1e-6 in float32.
-        return self.loss(x.astype("float64"), y).mean(), x
+        return share * self.loss(x.astype("float64"), y).mean(), x

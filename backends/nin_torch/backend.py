@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +25,17 @@ from nin_multi.backend import (
     import_framework,
     micro_batch_knob,
 )
+from nin_multi.book import BookRound
 from nin_multi.spec import Architecture
+from nin_torch.resident_knobs import resident_knobs
 
 if TYPE_CHECKING:
     from nin_torch.network import TorchNetwork
+
+
+def _has_compiler() -> bool:
+    """Whether torch.compile would find the C++ compiler that it needs for a CPU."""
+    return shutil.which(os.environ.get("CXX") or "g++") is not None
 
 
 class TorchBackend:
@@ -35,6 +45,7 @@ class TorchBackend:
     precisions = ("fp32", "bf16")
     weights_suffixes = (".pt", ".pth")
     relu_takes_an_index = True
+    warm_up_steps = 3
 
     def version(self) -> str:
         return str(self._import().__version__)
@@ -44,11 +55,32 @@ class TorchBackend:
         gpus = cuda.device_count() if cuda.is_available() else 0
         return (*(f"cuda:{i}" for i in range(gpus)), "cpu")
 
+    def facts(self) -> Mapping[str, str]:
+        torch = self._import()
+        gpus = {name: torch.cuda.get_device_name(name) for name in self.devices() if name != "cpu"}
+        return {
+            "threads": str(torch.get_num_threads()),
+            "instruction set": str(torch.backends.cpu.get_cpu_capability()),
+            "oneDNN": "yes" if torch.backends.mkldnn.is_available() else "no",
+            **gpus,
+        }
+
     def environment(self, precision: str | None = None, tuning: Tuning | None = None) -> Mapping[str, str]:
         return {"OMP_NUM_THREADS": str(cores()), **allocator_environment()}
 
     def knobs(self, architecture: Architecture, *, device: str, precision: str) -> tuple[Knob, ...]:
-        return (micro_batch_knob(),)
+        on_cpu = device == "cpu"
+        # Pooling with the channels last is ten times as fast on a CPU. On a GPU it is bf16 that wants them there.
+        layouts = ("channels_last", "contiguous") if on_cpu or precision == "bf16" else ("contiguous", "channels_last")
+        # With space to depth, one channel fills the units that work in bf16.
+        knobs = (
+            micro_batch_knob("32" if on_cpu else "all"),
+            Knob("layout", layouts),
+            Knob("first_conv", ("direct", "space_to_depth")),
+            *((Knob("compile", ("off", "on")),) if on_cpu and _has_compiler() else ()),
+        )
+        # On a GPU, single steps on a batch from the host say nothing of its speed: there nothing is tried by itself.
+        return (*(replace(knob, measured=on_cpu) for knob in knobs), *resident_knobs(device))
 
     def build(
         self,
@@ -76,6 +108,41 @@ class TorchBackend:
         from nin_torch.bare import bare_loop
 
         return bare_loop(network, x, y)
+
+    @property
+    def bare_tuning(self) -> Tuning:
+        return {}
+
+    def matrix_product(self, size: int, *, device: str, precision: str) -> Callable[[], float]:
+        check_request(self, device, precision)
+        self._import()
+        from nin_torch.bare import product
+
+        return product(size, device, precision)
+
+    def layer_times(
+        self,
+        architecture: Architecture,
+        params: Params,
+        x: Images,
+        *,
+        device: str,
+        precision: str,
+        repeats: int,
+        tuning: Tuning | None = None,
+    ) -> Iterator[tuple[str, float, float]]:
+        network = self.build(architecture, params, device=device, precision=precision, tuning=tuning)
+        from nin_torch.layer_times import layer_times
+
+        return layer_times(network, x, self.warm_up_steps, repeats)
+
+    def book_loop(
+        self, architecture: Architecture, files: Path, *, device: str, batch_size: int
+    ) -> Callable[[], BookRound]:
+        check_request(self, device, "fp32")
+        from nin_torch.book import book_loop
+
+        return book_loop(architecture, files, device, batch_size)
 
     def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
         self._import()

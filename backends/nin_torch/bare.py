@@ -1,4 +1,4 @@
-"""The training loop as PyTorch people write it, on one batch in memory: what the harness is measured against."""
+"""What PyTorch does without the harness: its training loop on one batch in memory, and its matrix product."""
 
 from __future__ import annotations
 
@@ -33,3 +33,24 @@ def bare_loop(network: TorchNetwork, x: Images, y: Labels) -> Callable[[int], fl
         return time.perf_counter() - began
 
     return run
+
+
+def product(size: int, device: str, precision: str) -> Callable[[], float]:
+    """A function that takes a product of two (size, size) matrices and returns the seconds it took."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = torch.ones(size, size, dtype=kind, device=device), torch.ones(size, size, dtype=kind, device=device)
+
+    def run() -> float:
+        _wait(a.device)
+        began = time.perf_counter()
+        torch.matmul(a, b)
+        _wait(a.device)
+        return time.perf_counter() - began
+
+    return run
+
+
+def _wait(device: torch.device) -> None:
+    """A GPU works on behind our back."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

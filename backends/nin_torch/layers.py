@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
+import torch
 from torch import nn
 
 from nin_multi.backend import unsupported
@@ -20,11 +22,45 @@ from nin_multi.spec import (
     ReLU,
     TracedLayer,
 )
+from nin_torch.space_to_depth import SpaceToDepthConv2d, can_use
 
 
-def compile_architecture(architecture: Architecture) -> nn.Sequential:
-    """The net as PyTorch people write it: nested `nn.Sequential`, children called as in the spec."""
-    return _sequential(architecture.trace())
+def compile_architecture(
+    architecture: Architecture, *, first_conv: str = "direct", layout: torch.memory_format = torch.contiguous_format
+) -> nn.Sequential:
+    """The net as PyTorch people write it: nested `nn.Sequential`, children called as in the spec.
+
+    `first_conv` "space_to_depth" gives the first convolution another form with the same parameters, for a net in that
+    `layout`.
+    """
+    net = _sequential(architecture.trace())
+    if first_conv == "space_to_depth":
+        _replace_first(net, architecture, layout)
+    return net
+
+
+def _replace_first(net: nn.Sequential, architecture: Architecture, layout: torch.memory_format) -> None:
+    first = first_convolution(architecture)
+    if first is None:
+        return
+    plain: Any = net.get_submodule(first.name)
+    other = SpaceToDepthConv2d(
+        plain.in_channels,
+        plain.out_channels,
+        plain.kernel_size,
+        stride=plain.stride,
+        padding=plain.padding,
+        bias=plain.bias is not None,
+    )
+    other.layout = layout
+    parent, _, child = first.name.rpartition(".")
+    setattr(net.get_submodule(parent), child, other)
+
+
+def first_convolution(architecture: Architecture) -> TracedLayer | None:
+    """The convolution that sees the image, where it is the first layer and has a form with pixels as channels."""
+    first = next(iter(architecture.walk()), None)
+    return first if first and isinstance(first.layer, Conv2d) and can_use(first.layer) else None
 
 
 def _sequential(layers: tuple[TracedLayer, ...]) -> nn.Sequential:

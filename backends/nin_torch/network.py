@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from functools import cached_property
 from typing import Any
 
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 
-from nin_multi.backend import Images, Labels, Masks, Params, StepResult, Tuning
+from nin_multi.backend import Images, Labels, Masks, Params, Resampling, StepResult, Tuning, micro_batches
 from nin_multi.spec import Architecture
 from nin_torch.layers import compile_architecture
+from nin_torch.resident import ResidentSplit, put_on_device
 
 
 class TorchNetwork:
-    """A net on one device. "bf16": autocast over fp32 parameters, channels last."""
+    """A net on one device. "bf16": autocast over fp32 parameters."""
 
     def __init__(self, architecture: Architecture, params: Params, device: str, precision: str, tuning: Tuning) -> None:
         self.architecture = architecture
@@ -28,10 +29,12 @@ class TorchNetwork:
         # fp32 means fp32: no TF32 products on a GPU, and the same result every time.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
-        net: Any = compile_architecture(architecture)
-        layout = torch.channels_last if self._bf16 else torch.contiguous_format
-        self.module: Any = net.to(device=self.device, memory_format=layout)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        self._layout = torch.channels_last if tuning["layout"] == "channels_last" else torch.contiguous_format
+        net: Any = compile_architecture(architecture, first_conv=tuning["first_conv"], layout=self._layout)
+        self.module: Any = net.to(device=self.device, memory_format=self._layout)
+        self._training_layers = {name: self._for_training(layer) for name, layer in self.module.named_children()}
+        self._residents: list[tuple[NDArray[np.uint8], ResidentSplit]] = []
         self.restore(params, {})
 
     @cached_property  # a net without parameters has none, and is still good for its shapes
@@ -55,11 +58,12 @@ class TorchNetwork:
 
     def logits(self, x: Images) -> NDArray[Any]:
         self.module.eval()
-        return _array(self._evaluate(self.module, self._tensor(x)))
+        pieces = micro_batches(len(x), self.tuning)
+        return np.concatenate([_array(self._evaluate(self.module, self._tensor(x[piece]))) for piece in pieces])
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
-        return float(loss), {name: _array(p.grad) for name, p in self.module.named_parameters()}
+        return loss, {name: _array(p.grad) for name, p in self.module.named_parameters()}
 
     def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
@@ -68,7 +72,7 @@ class TorchNetwork:
                 group["lr"], group["momentum"] = lr, momentum
             self._optimizer.step()
         correct = int((logits.argmax(1).cpu().numpy() == y).sum())
-        return StepResult(float(loss) * len(y), correct, len(y))
+        return StepResult(loss * len(y), correct, len(y))
 
     def params(self) -> Params:
         return {name: _array(p) for name, p in self.module.named_parameters()}
@@ -88,23 +92,58 @@ class TorchNetwork:
                     velocity.copy_(torch.from_numpy(np.array(velocities[name], np.float32)))
                     self._optimizer.state[parameter]["momentum_buffer"] = velocity
 
-    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[Tensor, Tensor]:
+    def resident(
+        self, images: NDArray[np.uint8], labels: Labels, resampling: tuple[Resampling | None, Resampling | None]
+    ) -> ResidentSplit | None:
+        if self.tuning.get("data") != "resident" or self._optimizer is None:
+            return None
+        for known, resident in self._residents:
+            if known is images:
+                return resident
+        self._residents.append((images, put_on_device(self, images, labels, resampling)))
+        return self._residents[-1][1]
+
+    def optimizer_state(self) -> MutableMapping[Any, dict[str, Any]]:
+        """By parameter: its velocity as "momentum_buffer", where it has one."""
+        return {} if self._optimizer is None else self._optimizer.state
+
+    def batch_tensor(self, array: NDArray[np.float32]) -> Tensor:
+        """On the device, and in the layout in memory that the net works in."""
+        return self._tensor(array)
+
+    @property
+    def is_bf16(self) -> bool:
+        return self._bf16
+
+    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Tensor]:
+        """Mean loss and logits (N, classes); the gradients are added up in the parameters' `grad`."""
         self.module.train()
         self.module.zero_grad(set_to_none=True)
-        with self.autocast():
-            logits = self._forward(self._tensor(x), masks)
-        labels = torch.from_numpy(y).to(self.device, torch.int64)
-        loss = F.cross_entropy(logits.float(), labels, reduction="mean", label_smoothing=0.0)
-        if loss.requires_grad:  # a net without parameters has a loss, and nothing to differentiate by
-            loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), logits.detach()
+        total, logits = 0.0, []
+        for piece in micro_batches(len(y), self.tuning):
+            given = None if masks is None else {name: mask[piece] for name, mask in masks.items()}
+            with self.autocast():
+                found = self._forward(self._tensor(x[piece]), given)
+            labels = torch.from_numpy(y[piece]).to(self.device, torch.int64)
+            share = (piece.stop - piece.start) / len(y)
+            loss = share * F.cross_entropy(found.float(), labels, reduction="mean", label_smoothing=0.0)
+            if loss.requires_grad:  # a net without parameters has a loss, and nothing to differentiate by
+                loss.backward()
+            total += float(loss.detach())
+            logits.append(found.detach())
+        return total, torch.cat(logits)
 
     def _forward(self, x: Tensor, masks: Masks | None) -> Tensor:
         """Training mode, with the harness's dropout masks in place of the framework's own draw, if there are any."""
-        for name, layer in self.module.named_children():
+        for name, layer in self._training_layers.items():
             mask = masks[name] if masks is not None and isinstance(layer, nn.Dropout) else None
             x = layer(x) if mask is None else x * self._tensor(mask)
         return x
+
+    def _for_training(self, layer: nn.Module) -> Any:
+        """torch.compile fuses what stands around the products; a dropout's own draw stays torch's."""
+        compiles = self.tuning.get("compile") == "on" and not isinstance(layer, nn.Dropout)
+        return torch.compile(layer, dynamic=False) if compiles else layer
 
     def _evaluate(self, layer: nn.Module, x: Tensor) -> Tensor:
         with torch.inference_mode(), self.autocast():
@@ -113,7 +152,7 @@ class TorchNetwork:
 
     def _tensor(self, array: NDArray[np.float32]) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-        return tensor.to(memory_format=torch.channels_last) if self._bf16 and tensor.dim() == 4 else tensor
+        return tensor.to(memory_format=self._layout) if tensor.dim() == 4 else tensor
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nin_multi.backend import Backend, Masks, Network, StepResult
+from nin_multi.backend import Backend, Masks, Network, StepResult, Tuning, complete_tuning
 from nin_multi.checks import layer_causes, training_causes
 from nin_multi.checks.dropout import drawn_mask, dropout_probe, fault_of
 from nin_multi.checks.problem import Problem
@@ -54,15 +54,19 @@ def verify(
     device: str,
     precision: str,
     parts: Sequence[str] = PARTS,
+    tuning: Tuning | None = None,
 ) -> Report:
     """Everything the protocol computes, or some `parts` of it, compared with the truth.
 
     What comes after a layer that diverges diverges too: of the activations only the first is a finding. What the net
     raises is one as well: on a layer of a wrong shape the next one may break.
 
-    Raises UnsupportedLayer, BackendUnavailable.
+    `tuning` is how the net is to be computed; knobs that it does not name have their defaults.
+
+    Raises UnsupportedLayer, BackendUnavailable, UsageError (tuning).
     """
-    check = _Check(backend, problem, truth, device, precision)
+    complete_tuning(backend.knobs(problem.architecture, device=device, precision=precision), tuning)
+    check = _Check(backend, problem, truth, device, precision, tuning or {})
     for part in parts if check.starts() else ():
         try:
             getattr(check, part)()
@@ -91,8 +95,10 @@ class _Check:
 
     network: Network
 
-    def __init__(self, backend: Backend, problem: Problem, truth: Truth, device: str, precision: str) -> None:
-        self.backend, self.device, self.precision = backend, device, precision
+    def __init__(
+        self, backend: Backend, problem: Problem, truth: Truth, device: str, precision: str, tuning: Tuning
+    ) -> None:
+        self.backend, self.device, self.precision, self.tuning = backend, device, precision, tuning
         self.problem, self.truth = problem, truth
         self.allowed = tolerances(precision)
         self.layers_allowed = {
@@ -115,8 +121,15 @@ class _Check:
         return True
 
     def build(self, architecture: Architecture, params: Mapping[str, NDArray[np.float32]]) -> Network:
-        fields = {"device": self.device, "precision": self.precision}
-        return _ask(lambda: self.backend.build(architecture, params, **fields, seed=1))
+        # A net of a few layers that asks one question may lack a knob, or a value of it, that the whole net has.
+        knobs = self.backend.knobs(architecture, device=self.device, precision=self.precision)
+        there = {knob.name: knob.values for knob in knobs}
+        tuning = {name: value for name, value in self.tuning.items() if value in there.get(name, ())}
+        return _ask(
+            lambda: self.backend.build(
+                architecture, params, device=self.device, precision=self.precision, seed=1, tuning=tuning
+            )
+        )
 
     def permitted(self, check: str, name: str, expected: NDArray[Any]) -> float:
         """The tolerance, or more where roundings on the way make more."""

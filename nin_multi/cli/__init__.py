@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from nin_multi.cli import backends, bench, compare, convert, evaluate, predict, shapes, summary, train, verify
+from nin_multi.cli import backends, bench, compare, convert, doctor, evaluate, predict, shapes, summary, train, verify
 
 app = typer.Typer(
     name="nin_multi",
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("backends")(backends.backends)
+app.command("doctor")(doctor.doctor)
 app.command("shapes")(shapes.shapes)
 app.command("summary")(summary.summary)
 app.command("verify")(verify.verify)

@@ -12,12 +12,17 @@ from nin_multi.cli.common import (
     DataDirOption,
     DatasetOption,
     JsonOption,
+    SetOption,
+    TuneOption,
+    check_tune,
     console,
     load_architecture,
     named_backends,
     note,
     print_json,
+    set_words,
     table,
+    tuning_of_each,
 )
 from nin_multi.cli.train import (
     BatchOption,
@@ -49,6 +54,8 @@ def compare(
     seed: SeedOption = 0,
     train_examples: TrainOption = None,
     test_examples: TestOption = None,
+    set: SetOption = None,
+    tune: TuneOption = "auto",
     runs_dir: RunsDirOption = Path("runs"),
     json: JsonOption = False,
 ) -> int:
@@ -57,16 +64,19 @@ def compare(
     from nin_multi.training.recipe import Recipe
 
     names = named_backends(backend)
-    load_architecture(arch, None)
+    check_tune(tune)
+    architecture = load_architecture(arch, None)
     recipe = Recipe(epochs, batch_size, lr, seed, train_examples, test_examples, momentum, init, dropout)
-    flags = {"--arch": arch, "--dataset": dataset, "--data-dir": data_dir, "--runs-dir": runs_dir}
+    flags = {"--arch": arch, "--dataset": dataset, "--data-dir": data_dir, "--runs-dir": runs_dir, "--tune": tune}
     flags |= {f"--{key.replace('_', '-')}": value for key, value in recipe.as_dict().items()}
     arguments = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+    tunings = tuning_of_each(names, architecture, set)
     runs: list[dict[str, Any]] = []
     worst = 0
     for name in names:
         note(f"--- {name}")
-        result = launcher.Child(name, ["train", "--backend", name, *arguments], quiet=False).result()
+        command = ["train", "--backend", name, *arguments, *set_words(tunings[name])]
+        result = launcher.Child(name, command, quiet=False).result()
         worst = max(worst, result.exit_status if result.exit_status >= 0 else 3)
         answer = result.answer or {}
         failed = {"backend": name, "status": "failed", "reason": result.failure()}

@@ -33,7 +33,7 @@ def evaluate(
     name = dataset or stored.dataset
     if name is None:
         raise UsageError(f"--dataset: {run} does not say what it was trained on; name one, such as fashion-mnist")
-    framework = stored.start(backend)
+    framework = stored.start(backend, precision)
     network = stored.build(framework, device, precision)
     from nin_multi.data import load_dataset
     from nin_multi.training import loop

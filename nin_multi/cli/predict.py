@@ -52,7 +52,7 @@ def predict(
         raise UsageError(f"--top: expected at least 1, got {top}")
     stored = read_stored(weights)
     images = [read_picture(path, invert) for path in pictures]
-    framework = stored.start(backend)
+    framework = stored.start(backend, precision)
     network = stored.build(framework, device, precision)
     found = _probabilities(network, stored, images)
     told = zip(pictures, images, found, strict=True)

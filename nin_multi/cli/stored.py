@@ -32,7 +32,7 @@ class Stored:
     dataset: str | None
     batch_size: int = BATCH
 
-    def start(self, backend: str | None) -> Backend:
+    def start(self, backend: str | None, precision: str | None = None) -> Backend:
         """The backend that was named, else their own, in its environment: this may start the process anew."""
         from nin_multi.cli.common import one_backend
         from nin_multi.errors import UsageError
@@ -40,7 +40,7 @@ class Stored:
         name = backend or self.backend
         if name is None:
             raise UsageError(f"--backend: {self.path} does not say which one it was made with; name one, such as torch")
-        return one_backend(name)
+        return one_backend(name, precision)
 
     def build(self, framework: Backend, device: str | None, precision: str | None) -> Network:
         """The net with these parameters; on the best device where none is named."""

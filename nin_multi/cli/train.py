@@ -13,9 +13,13 @@ from nin_multi.cli.common import (
     DatasetOption,
     InputOption,
     JsonOption,
+    SetOption,
+    TuneOption,
+    check_tune,
     load_architecture,
     note,
     one_backend,
+    parse_tuning,
     print_json,
 )
 
@@ -41,6 +45,14 @@ DropoutOption = Annotated[
     str,
     typer.Option("--dropout", metavar="shared|native", help="Masks alike in all frameworks, or each one's own draw."),
 ]
+TrainDropoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dropout",
+        metavar="shared|native",
+        help="Masks alike in all frameworks, or each one's own draw; shared, and native where images stay on a GPU.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of initial weights, order and dropout masks.")]
 TrainOption = Annotated[int | None, typer.Option("--train-examples", metavar="N", help="Only the first N.")]
 TestOption = Annotated[int | None, typer.Option("--test-examples", metavar="N", help="Only the first N.")]
@@ -51,7 +63,7 @@ ResumeOption = Annotated[
         "--resume",
         metavar="RUN",
         help="Go on from a run's last checkpoint. With it go only --backend, --device, --precision, --data-dir, "
-        "--json, and --epochs to train longer.",
+        "--set, --tune, --json, and --epochs to train longer.",
     ),
 ]
 RunsDirOption = Annotated[Path, typer.Option("--runs-dir", help="Where a run directory is made if none is given.")]
@@ -69,12 +81,14 @@ def train(
     lr: LrOption = 0.1,
     momentum: MomentumOption = 0.0,
     init: InitOption = "xavier",
-    dropout: DropoutOption = "shared",
+    dropout: TrainDropoutOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     train_examples: TrainOption = None,
     test_examples: TestOption = None,
+    set: SetOption = None,
+    tune: TuneOption = "auto",
     resume: ResumeOption = None,
     run_dir: RunDirOption = None,
     runs_dir: RunsDirOption = Path("runs"),
@@ -82,15 +96,19 @@ def train(
 ) -> int:
     """Train one architecture in one framework; the defaults are the chapter's."""
     # What can be wrong without a framework is found out before one is started.
+    check_tune(tune)
+    how: dict[str, Any] = {"fixed": parse_tuning(set), "tune": tune}
     if resume is not None:
         given = {name for name in context.params if _is_given(context, name)}
-        result = _resume(resume, given, backend, epochs, device, precision, data_dir)
+        result = _resume(resume, given, backend, epochs, device, precision, data_dir, how)
     else:
         from nin_multi.training.recipe import Recipe
 
-        recipe = Recipe(epochs, batch_size, lr, seed, train_examples, test_examples, momentum, init, dropout)
+        chosen = dropout or "shared"
+        recipe = Recipe(epochs, batch_size, lr, seed, train_examples, test_examples, momentum, init, chosen)
         architecture = load_architecture(arch, input)
-        job = _job(_named(backend), device, precision, architecture, (dataset, data_dir), recipe)
+        job = _job(_named(backend), device, precision, architecture, (dataset, data_dir), recipe, **how)
+        job = job if dropout else job.with_default_dropout()
         from nin_multi.training.display import choose_display
         from nin_multi.training.run import train as run
 
@@ -119,23 +137,27 @@ def _job(
     architecture: Architecture,
     source: tuple[str, Path | None],
     recipe: Recipe,
+    *,
+    fixed: dict[str, str],
+    tune: str,
+    recorded: dict[str, str] | None = None,
 ) -> Job:
     """All that a run is made of, checked; this call may start the process anew."""
     from nin_multi.backend import check_request
 
-    framework = one_backend(backend, precision)
+    framework = one_backend(backend, precision, {**(recorded or {}), **fixed})
     chosen, kind = device or framework.devices()[0], precision or framework.precisions[0]
     check_request(framework, chosen, kind)
     from nin_multi.data import load_dataset
     from nin_multi.training.run import Job
 
     data = load_dataset(*source, report=note).head(recipe.train_examples, recipe.test_examples)
-    job = Job(framework, chosen, kind, architecture, data, recipe)
+    job = Job(framework, chosen, kind, architecture, data, recipe, fixed, tune, recorded)
     job.check()
     return job
 
 
-_RESUMABLE = frozenset({"resume", "backend", "epochs", "device", "precision", "data_dir", "json"})
+_RESUMABLE = frozenset({"resume", "backend", "epochs", "device", "precision", "data_dir", "set", "tune", "json"})
 
 
 def _resume(
@@ -146,6 +168,7 @@ def _resume(
     device: str | None,
     precision: str | None,
     data_dir: Path | None,
+    how: dict[str, Any],
 ) -> dict[str, Any]:
     """Go on with a run as its run.json says; by its own backend, device and precision where none is named."""
     from dataclasses import replace
@@ -165,8 +188,11 @@ def _resume(
     chosen = backend or last["backend"]
     if chosen == last["backend"]:
         device, precision = device or last["device"], precision or last["precision"]
+    place = {"backend": chosen, "device": device, "precision": precision}
+    if "tune" not in given and all(last[key] == value for key, value in place.items()):
+        how = {**how, "tune": "off", "recorded": last.get("tuning") or {}}  # older runs knew the defaults only
     source = (facts["dataset"]["name"], data_dir)
-    job = _job(chosen, device, precision, directory.architecture(), source, recipe)
+    job = _job(chosen, device, precision, directory.architecture(), source, recipe, **how)
     from nin_multi.training.display import choose_display
     from nin_multi.training.run import resume
 

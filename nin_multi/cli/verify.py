@@ -14,18 +14,24 @@ from nin_multi.cli.common import (
     BackendsOption,
     InputOption,
     JsonOption,
+    SetOption,
     console,
     load_architecture,
     named_backends,
     note,
     one_backend,
+    parse_tuning,
     print_json,
+    set_words,
     show_shape,
     table,
+    tuning_of_each,
 )
 from nin_multi.cli.train import DeviceOption, PrecisionOption, SeedOption
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.text import Text
 
     from nin_multi.backend import Params
@@ -63,6 +69,7 @@ def verify(
     weights: WeightsOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    set: SetOption = None,
     layers: LayersOption = False,
     json: JsonOption = False,
     truth: TruthOption = None,
@@ -72,18 +79,24 @@ def verify(
     architecture = _architecture(arch, input, weights)
     names = named_backends(backend) if backend is not None else None
     if names is not None and len(names) == 1:
-        loaded = one_backend(names[0], precision)
+        tuning = parse_tuning(set)
+        loaded = one_backend(names[0], precision, tuning)
         chosen = {"device": device or loaded.devices()[0], "precision": precision or loaded.precisions[0]}
         from nin_multi import checks
-        from nin_multi.backend import check_request
+        from nin_multi.backend import check_request, complete_tuning
         from nin_multi.checks.truth import load
 
         check_request(loaded, **chosen)
+        if not truth:  # before the oracle is asked, which takes longer than all else
+            complete_tuning(loaded.knobs(architecture, **chosen), tuning)
         problem, answers = load(truth) if truth else _ask_oracle(architecture, batch_size, steps, seed, weights)
-        reports = {names[0]: checks.verify(loaded, problem, answers, **chosen).as_dict()}
+        reports = {names[0]: checks.verify(loaded, problem, answers, **chosen, tuning=tuning).as_dict()}
     else:
+        from nin_multi import registry
+
+        tunings = tuning_of_each(names or registry.available(), architecture, set, device)
         problem, answers = _ask_oracle(architecture, batch_size, steps, seed, weights)
-        reports = _verify_each(problem, answers, names, {"--device": device, "--precision": precision})
+        reports = _verify_each(problem, answers, names, {"--device": device, "--precision": precision}, tunings)
     found = {
         "arch": problem.architecture.name,
         "input": list(problem.x.shape),
@@ -148,7 +161,11 @@ def _numbers_of(weights: Path) -> Params:
 
 
 def _verify_each(
-    problem: Problem, truth: Truth, names: list[str] | None, flags: dict[str, str | None]
+    problem: Problem,
+    truth: Truth,
+    names: list[str] | None,
+    flags: dict[str, str | None],
+    tunings: Mapping[str, Mapping[str, str]],
 ) -> dict[str, dict[str, Any]]:
     """One process each, with the oracle's answers in a folder."""
     from nin_multi import launcher, registry
@@ -161,7 +178,7 @@ def _verify_each(
         arguments = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
         for name in names if names is not None else registry.available():
             note(f"{problem.architecture.name}: {name}")
-            command = ["verify", "--backend", name, *arguments, "--truth", folder]
+            command = ["verify", "--backend", name, *arguments, *set_words(tunings[name]), "--truth", folder]
             result = launcher.Child(name, command).result()
             if result.answer is not None and "backends" in result.answer:
                 reports |= result.answer["backends"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from nin_multi import machine, randomness
+from nin_multi import machine, randomness, tuning
 from nin_multi.backend import Backend, Network, Params, check_request, cores
 from nin_multi.data.dataset import Dataset
 from nin_multi.errors import CheckpointError, RunError, SpecError
@@ -27,12 +27,18 @@ from nin_multi.training.estimate import duration, faster_choices, seconds_needed
 from nin_multi.training.loop import NotFinite, Progress, Watcher
 from nin_multi.training.recipe import Recipe
 from nin_multi.training.run_directory import CURVE, WEIGHTS, RunDirectory
+from nin_multi.tuning import Case, Choice
 from nin_multi.weights import save_weights
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything one run is made of."""
+    """Everything one run is made of.
+
+    `fixed` are knobs set by hand. How the others are set says `tune`: "off" (as the backend has them by default),
+    "auto" (as stored for this machine, else measured where that pays) or "now" (measured first). `recorded` are the
+    values that a run began with, and goes on with whatever `tune` says.
+    """
 
     backend: Backend
     device: str
@@ -40,6 +46,9 @@ class Job:
     architecture: Architecture
     dataset: Dataset
     recipe: Recipe
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    tune: str = "off"
+    recorded: Mapping[str, str] | None = None
 
     def title(self) -> str:
         """What is trained on what, for headers and pictures."""
@@ -51,11 +60,35 @@ class Job:
         if not self.architecture.parameters:
             raise SpecError(f"architecture {self.architecture.name!r} has no parameters: there is nothing to train")
         check_request(self.backend, self.device, self.precision)
+        self.case.complete()
 
-    def build(self, params: Params, step: int) -> Network:
+    def with_default_dropout(self) -> Job:
+        """Where the images stay on a GPU, drawing masks on the host would take longer than the steps: then "native"."""
+        stays = self.device != "cpu" and self.case.complete().get("data") == "resident"
+        return replace(self, recipe=replace(self.recipe, dropout="native" if stays else "shared"))
+
+    @property
+    def case(self) -> Case:
+        """What the choice of how to compute the net is made for."""
+        place = self.device, self.precision
+        return Case(self.backend, self.architecture, *place, self.recipe.batch_size, self.fixed)
+
+    def choice(self, report: Callable[[str], None]) -> Choice:
+        """How the net is computed, as far as that is known before anything is measured."""
+        if self.recorded is None:
+            return tuning.chosen(self.case, self.tune, report)
+        known = tuning.offered(self.case, self.recorded)
+        if gone := sorted(self.recorded.keys() - known.keys()):
+            report(f"tuning: {self.backend.name} has no {', '.join(gone)} of that kind any more; roundings may differ")
+        return tuning.choice_of(self.case, known, "run")
+
+    def build(self, params: Params, step: int, choice: Choice | None = None) -> Network:
         """The net; a framework's own draws begin by the seed and the step, so that equal runs are equal."""
         seed = (self.recipe.seed + step) % 2**31 if self.recipe.dropout == "native" else None
-        return self.backend.build(self.architecture, params, device=self.device, precision=self.precision, seed=seed)
+        place = {"device": self.device, "precision": self.precision}
+        return self.backend.build(
+            self.architecture, params, **place, seed=seed, tuning=choice.tuning if choice else None
+        )
 
     def stored_facts(self, step: int) -> dict[str, Any]:
         """What weights and checkpoints say of themselves. Nothing in it may depend on time or place."""
@@ -85,12 +118,12 @@ def train(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]
     try:
         params = randomness.initial_parameters(job.architecture, job.recipe.seed, job.recipe.init)
         progress = loop.start(job.dataset, job.recipe)
-        network = _prepare(job, params, {}, progress, directory, display)
-        directory.begin(_facts(job))
+        network, choice = _prepare(job, params, {}, progress, directory, display)
+        directory.begin(_facts(job, choice))
     except BaseException:
         directory.abandon()  # an empty directory would only puzzle
         raise
-    return _run(job, network, directory, progress, display)
+    return _run(job, network, choice, directory, progress, display)
 
 
 def resume(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]:
@@ -104,12 +137,13 @@ def resume(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any
     checkpoint.put_into(progress)
     if progress.evaluated >= job.recipe.epochs:
         raise RunError(f"{directory.path}: all of its {progress.evaluated} epochs are done; --epochs N trains on")
-    facts = _resumed_facts(job, directory.facts(), progress.step)
-    network = _prepare(job, checkpoint.params, checkpoint.velocities, progress, directory, display)
+    before = directory.facts()
+    network, choice = _prepare(job, checkpoint.params, checkpoint.velocities, progress, directory, display)
+    facts = _resumed_facts(job, choice, before, progress.step)
     # Only now, when nothing is left that could go wrong, is anything of the old run changed.
     directory.forget_events_after(progress.step, progress.evaluated)
     directory.begin(facts)
-    return _run(job, network, directory, progress, display)
+    return _run(job, network, choice, directory, progress, display)
 
 
 def _last_checkpoint(job: Job, directory: RunDirectory) -> Checkpoint:
@@ -138,18 +172,52 @@ def _is_good(job: Job, path: Path) -> bool:
 
 def _prepare(
     job: Job, params: Params, velocities: Params, progress: Progress, directory: RunDirectory, display: Display
-) -> Network:
-    """The net in its starting state, after it was measured and the header shown."""
-    network = job.build(params, progress.step)
-    for line in _header(job, network, progress, directory):
+) -> tuple[Network, Choice]:
+    """The net in its starting state and how it is computed, after it was measured and the header shown."""
+    network, choice, speed = _choose(job, params, progress, display)
+    for line in _header(job, choice, speed, progress, directory):
         display.note(line)
-    if job.recipe.dropout == "native":  # measuring has used up some of its draws
-        network = job.build(params, progress.step)
+    # Measuring has used up some of its draws; on resident images it gives them back.
+    if job.recipe.dropout == "native" and loop.settle(network, job.architecture, job.dataset) is None:
+        network = job.build(params, progress.step, choice)
     network.restore(params, velocities)
-    return network
+    return network, choice
 
 
-def _run(job: Job, network: Network, directory: RunDirectory, progress: Progress, display: Display) -> dict[str, Any]:
+def _choose(job: Job, params: Params, progress: Progress, display: Display) -> tuple[Network, Choice, float]:
+    """The net, how it is computed (measured first where that was asked for, or pays), its images per second."""
+    choice = job.choice(display.note)
+    is_open = job.recorded is None and tuning.is_there_a_choice(job.case)
+    if is_open and job.tune == "now":
+        choice = tuning.find(job.case, tuning.AT_LEISURE, display.note, told=display.note)
+    network, speed = _measured(job, params, progress, choice)
+    if is_open and job.tune == "auto" and "stored" not in choice.origins.values():
+        seconds = tuning.time_to_measure(_seconds_left(job, speed, progress))
+        if seconds:
+            del network  # measuring holds two
+            display.note(f"tuning: trying how this net is computed fastest here, for at most {seconds:.0f} s")
+            choice = tuning.find(job.case, seconds, display.note)
+            network, speed = _measured(job, params, progress, choice)
+    return network, choice, speed
+
+
+def _measured(job: Job, params: Params, progress: Progress, choice: Choice) -> tuple[Network, float]:
+    """The net, and how many images per second it trains on."""
+    network = job.build(params, progress.step, choice)
+    if residents := loop.settle(network, job.architecture, job.dataset):
+        return network, loop.rehearse(residents, job.architecture, job.dataset, job.recipe)
+    batches = loop.batches_of(job.dataset, job.architecture, job.recipe, epoch=0)
+    return network, loop.measure(network, batches, job.recipe.momentum)
+
+
+def _seconds_left(job: Job, speed: float, progress: Progress) -> float:
+    train, test = len(job.dataset.train.labels), len(job.dataset.test.labels)
+    return seconds_needed(speed, train, test, job.recipe) * (1 - progress.step / progress.steps)
+
+
+def _run(
+    job: Job, network: Network, choice: Choice, directory: RunDirectory, progress: Progress, display: Display
+) -> dict[str, Any]:
     """From where `progress` stands to the end, or to a signal."""
     status: dict[str, Any] = {"status": "done"}
 
@@ -166,17 +234,19 @@ def _run(job: Job, network: Network, directory: RunDirectory, progress: Progress
         if caught and status["status"] == "done" and progress.evaluated < job.recipe.epochs:
             status = {"status": "interrupted", "signal": caught[0]}
             save()
-    return _finish(job, network, directory, progress, status)
+    return _finish(job, network, choice, directory, progress, status)
 
 
-def _facts(job: Job) -> dict[str, Any]:
+def _facts(job: Job, choice: Choice) -> dict[str, Any]:
     """run.json: everything needed to repeat the run."""
-    environment = job.backend.environment()
+    environment = job.backend.environment(job.precision, choice.tuning)
     return {
         "format": 1,
         "backend": job.backend.name,
         "device": job.device,
         "precision": job.precision,
+        "tuning": choice.tuning,
+        "tuning_from": choice.origins,
         "recipe": job.recipe.as_dict(),
         "architecture": job.architecture.model_dump(mode="json"),
         "dataset": {
@@ -194,24 +264,25 @@ def _facts(job: Job) -> dict[str, Any]:
     }
 
 
-def _resumed_facts(job: Job, before: dict[str, Any], step: int) -> dict[str, Any]:
+def _resumed_facts(job: Job, choice: Choice, before: dict[str, Any], step: int) -> dict[str, Any]:
     """run.json of a run that goes on: as it began, with a line for each time it was taken up."""
-    now = _facts(job)
+    now = _facts(job, choice)
     taken_up = {"step": step, **{key: now[key] for key in _CHANGING}}
     return {**before, "recipe": now["recipe"], "resumed": [*before.get("resumed", []), taken_up]}
 
 
-_CHANGING = ("backend", "device", "precision", "versions", "machine", "environment", "started")
+_CHANGING = (
+    *("backend", "device", "precision", "tuning", "tuning_from"),
+    *("versions", "machine", "environment", "started"),
+)
 
 
-def _header(job: Job, network: Network, progress: Progress, directory: RunDirectory) -> list[str]:
-    """What the run will do, and how long it will take, by a few measured steps."""
+def _header(job: Job, choice: Choice, speed: float, progress: Progress, directory: RunDirectory) -> list[str]:
+    """What the run will do, and how long it will take by the speed that was measured."""
     architecture, recipe, data = job.architecture, job.recipe, job.dataset
     train, test = len(data.train.labels), len(data.test.labels)
     _, height, width = architecture.input
-    batches = loop.batches_of(data, architecture, recipe, epoch=0)
-    speed = loop.measure(network, batches, recipe.momentum)
-    seconds = seconds_needed(speed, train, test, recipe) * (1 - progress.step / progress.steps)
+    seconds = _seconds_left(job, speed, progress)
     has_bf16 = job.device != "cpu" or machine.has_bf16_products()
     choices = faster_choices(architecture, recipe, seconds, train)
     if choices and job.precision == "fp32" and "bf16" in job.backend.precisions and has_bf16:
@@ -226,6 +297,7 @@ def _header(job: Job, network: Network, progress: Progress, directory: RunDirect
         f"{data.title}: {train:,} training and {test:,} test images at {height} x {width} ({data.source})",
         f"{_count(recipe.epochs, 'epoch')} of {_count(progress.steps_per_epoch, 'step')}, batch {recipe.batch_size}, "
         f"{_choices(recipe)}, seed {recipe.seed}{begun}; run directory {directory.path}",
+        *([f"tuning: {told}"] if (told := choice.show()) else []),
         f"measured {speed:.1f} images/s: this will take about {duration(seconds)}"
         + ("".join(f"\n  faster: {choice}" for choice in choices)),
     ]
@@ -279,7 +351,12 @@ def _epoch_event(progress: Progress) -> dict[str, Any]:
 
 
 def _finish(
-    job: Job, network: Network, directory: RunDirectory, progress: Progress, status: dict[str, Any]
+    job: Job,
+    network: Network,
+    choice: Choice,
+    directory: RunDirectory,
+    progress: Progress,
+    status: dict[str, Any],
 ) -> dict[str, Any]:
     """Weights, curve and result.json; the result."""
     run = progress.run_totals
@@ -290,6 +367,7 @@ def _finish(
         "framework_version": job.backend.version(),
         "device": job.device,
         "precision": job.precision,
+        "tuning": choice.tuning,
         "arch": job.architecture.name,
         "dataset": job.dataset.name,
         "synthetic": job.dataset.synthetic,

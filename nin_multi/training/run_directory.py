@@ -44,6 +44,7 @@ class _FactsPlace(BaseModel):
     backend: str
     device: str
     precision: str
+    tuning: dict[str, str] | None = None  # older runs have none
 
 
 class _Facts(_FactsPlace):

@@ -54,7 +54,7 @@ def check(problem: Problem, truth: Truth, build: Callable[..., Any] = NumpyNetwo
     class Backend(NumpyBackend):
         name = "made up"
 
-        def build(self, architecture, params, *, device, precision, seed=None):
+        def build(self, architecture, params, *, device, precision, seed=None, tuning=None):
             return build(architecture, params, seed)
 
     return verify(Backend(), problem, truth, device="cpu", precision="fp64", parts=parts)

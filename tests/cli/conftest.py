@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from nin_multi import cli
+from nin_multi import cli, tuning_store
 from nin_multi.data import Dataset, sources, synthetic_dataset
+from nin_multi.launcher import environment_for
 
 TINY = """\
 name: tiny
@@ -93,8 +94,9 @@ def nin(
     def never(*_: Any) -> None:
         raise AssertionError("this would have replaced pytest by another process")
 
-    def run(*arguments: str | Path, inside: str = "numpy") -> Outcome:
-        monkeypatch.setenv("NIN_MULTI_ENVIRONMENT", inside)
+    def run(*arguments: str | Path, inside: str = "numpy", tuning: dict[str, str] | None = None) -> Outcome:
+        for name, value in environment_for(inside, tuning=tuning).items():
+            monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["nin_multi", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
@@ -106,6 +108,7 @@ def nin(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NIN_MULTI_DATA", raising=False)
     monkeypatch.setattr(os, "execve", never)
+    monkeypatch.setattr(tuning_store, "cache_folder", lambda: tmp_path.parent / f"{tmp_path.name}-tuning")
     monkeypatch.setattr(sources, "synthetic_dataset", lambda: synthetic)
     return run
 
@@ -169,7 +172,7 @@ class Wrong(NumpyBackend):
 
     name = "wrong"
 
-    def build(self, architecture, params, *, device, precision, seed=None):
+    def build(self, architecture, params, *, device, precision, seed=None, tuning=None):
         class Swapped(NumpyNetwork):
             def activations(self, x):
                 for name, value in super().activations(x):
@@ -183,7 +186,7 @@ class Summing(NumpyBackend):
 
     name = "summing"
 
-    def build(self, architecture, params, *, device, precision, seed=None):
+    def build(self, architecture, params, *, device, precision, seed=None, tuning=None):
         class Summed(NumpyNetwork):
             def differentiate(self, x, y, masks):
                 loss, gradients, logits = super().differentiate(x, y, masks)

@@ -44,7 +44,7 @@ class Filer(NumpyBackend):
     name = "filer"
     weights_suffixes = (".fil",)
 
-    def environment(self):
+    def environment(self, precision=None, tuning=None):
         return {"FILER_IS_HERE": "1"}
 
     def read_weights(self, path):

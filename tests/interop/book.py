@@ -1,23 +1,21 @@
-"""The book's own code (d2l 1.0.3) made to run in a test: import, data folder, plot; not what it is compared with."""
+"""What stands for the notebook around the book's own code (d2l 1.0.3) in a test: images, files, plot, curves."""
 
 from __future__ import annotations
 
 import gzip
-import importlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from nin_multi.architecture_file import parse_architecture
 from nin_multi.backend import Network, Params
+from nin_multi.bench import job
 from nin_multi.data import Dataset, load_dataset, synthetic_dataset
 from nin_multi.data.batches import Batch, training_batches
 from nin_multi.data.fashion_mnist import FILES
-from nin_multi.data.idx import idx_header
 from nin_multi.data.sources import DATA_VARIABLE
 from nin_multi.spec import Architecture
 from nin_multi.training import loop
@@ -64,36 +62,6 @@ def small_dataset() -> Dataset:
     return synthetic_dataset(EXAMPLES, TESTS)
 
 
-def import_tab(framework: str) -> ModuleType:
-    """The book's code for one framework."""
-    if framework == "torch":
-        _import_torchvision()
-    return importlib.import_module(f"d2l.{framework}")
-
-
-def _import_torchvision() -> None:
-    """Import it also where its compiled part does not fit torch, as the published one does not fit a CPU build.
-
-    The book needs its data sets and transforms only, and they are Python. What is in the way is that torchvision
-    describes two operators of the compiled part: with their signatures declared, it imports.
-    """
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "torchvision::nms does not exist" not in str(error):
-            raise
-        import torch
-
-        global _declared  # what a Library declares goes when the Library goes
-        _declared = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            _declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        importlib.import_module("torchvision")
-
-
-_declared: object = None
-
-
 def load(name: str) -> Dataset:
     """A data set by its name in DATASETS."""
     return small_dataset() if name == "synthetic" else load_dataset(name, report=print)
@@ -102,15 +70,13 @@ def load(name: str) -> Dataset:
 def write_files(data: Dataset, folder: Path) -> None:
     """The four IDX files, uncompressed. Of real data the published bytes: our own reader has no part in them."""
     folder.mkdir(parents=True)
-    arrays = (data.train.images, data.train.labels, data.test.images, data.test.labels)
-    for file, array in zip(FILES, arrays, strict=True):
-        if data.synthetic:
-            content = idx_header(array.shape) + array.tobytes()
-        else:
-            published = min(Path(os.environ[DATA_VARIABLE]).rglob(f"{file.name}*"))
-            content = published.read_bytes()
-            content = gzip.decompress(content) if published.suffix == ".gz" else content
-        (folder / file.name).write_bytes(content)
+    if data.synthetic:
+        job.write_files(data, folder)
+        return
+    for file in FILES:
+        published = min(Path(os.environ[DATA_VARIABLE]).rglob(f"{file.name}*"))
+        content = published.read_bytes()
+        (folder / file.name).write_bytes(gzip.decompress(content) if published.suffix == ".gz" else content)
 
 
 @dataclass

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 
-import book
 import pytest
 
 from nin_multi.backend import Backend
+from nin_multi.errors import BackendUnavailable
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -30,11 +31,12 @@ def _is_for_another(item: pytest.Item) -> bool:
 def d2l(backend: Backend, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The book's code for the backend under test, without worker processes. A named backend must have it."""
     try:
-        tab = book.import_tab(backend.name)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if request.config.getoption("--backend") or missing not in ("d2l", "torchvision"):
+        tab = importlib.import_module(f"nin_{backend.name}.book").import_book()
+    except BackendUnavailable as error:
+        is_missing = error.__cause__ is None or isinstance(error.__cause__, ModuleNotFoundError)
+        if request.config.getoption("--backend") or not is_missing:
             raise
-        pytest.skip(f"the book's code for {backend.name} is not installed ({missing})")
+        pytest.skip(str(error))
+    assert isinstance(tab, ModuleType)
     monkeypatch.setattr(tab, "get_dataloader_workers", lambda: 0)
     return tab

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import gzip
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +15,6 @@ import pytest
 from nin_multi import randomness
 from nin_multi.architecture_file import load_architecture
 from nin_multi.backend import Backend, Images, Params
-from nin_multi.data import Dataset
 from nin_multi.data.batches import Batch, evaluation_batches, steps_per_epoch, training_batches
 from nin_multi.spec import Architecture
 from nin_multi.training import loop
@@ -111,19 +108,6 @@ def test_train_ch6_trains_our_net(
     assert loop.evaluate(network, architecture, split, count)[1] == pytest.approx(plot.test[-1][1], abs=1e-12)
 
 
-def _publish(data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have MXNet's own data set read our files: compressed, in a folder of theirs, with checksums of their own."""
-    from mxnet.gluon.data import vision
-
-    book.write_files(data, folder)
-    for path in list(folder.iterdir()):
-        Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes(), compresslevel=1))
-    monkeypatch.setattr(vision, "FashionMNIST", functools.partial(vision.FashionMNIST, root=str(folder)))
-    monkeypatch.setattr(
-        vision.datasets, "download", lambda url, path, sha1_hash: str(Path(path) / url.rpartition("/")[2])
-    )
-
-
 def _differences(ours: Images, theirs: Any) -> set[int]:
     """By how many of 255 grey levels pixels differ. Both sides are whole levels, to float32's rounding."""
     levels = (ours.astype(np.float64) - theirs.asnumpy()) * 255
@@ -144,15 +128,16 @@ def test_the_books_loader_has_our_batches(
     backend: Backend,
     d2l: ModuleType,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     name: str,
     zoo_name: str,
     size: int | None,
     expected: set[int],
 ) -> None:
+    from nin_mxnet.book import load_data
+
     data, architecture = book.load(name), load_architecture(zoo_name)
-    _publish(data, tmp_path / "fashion-mnist", monkeypatch)
-    train_iter, test_iter = d2l.load_data_fashion_mnist(64, resize=size)
+    book.write_files(data, tmp_path / "files")
+    train_iter, test_iter = load_data(d2l, tmp_path / "files", 64, size)
     order = randomness.order(len(data.train), 3, 1)
     in_our_order = d2l.gluon.data.DataLoader(train_iter._dataset, 64, sampler=order.tolist())
     pairs = (

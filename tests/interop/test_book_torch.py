@@ -82,16 +82,15 @@ def test_the_books_loader_has_our_batches(
     backend: Backend,
     d2l: ModuleType,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     name: str,
     zoo_name: str,
     size: int | None,
 ) -> None:
+    from nin_torch.book import load_data
+
     data, architecture = book.load(name), load_architecture(zoo_name)
-    book.write_files(data, tmp_path / "data" / "FashionMNIST" / "raw")
-    (tmp_path / "notebook").mkdir()
-    monkeypatch.chdir(tmp_path / "notebook")  # the book looks in ../data
-    train_iter, test_iter = d2l.load_data_fashion_mnist(64, resize=size)
+    book.write_files(data, tmp_path / "files")
+    train_iter, test_iter = load_data(d2l, tmp_path / "files", 64, size)
     order = randomness.order(len(data.train), 3, 1)
     in_our_order = d2l.torch.utils.data.DataLoader(train_iter.dataset, train_iter.batch_size, sampler=order.tolist())
     pairs = (
