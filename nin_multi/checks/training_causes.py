@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nin_multi.backend import Labels, Masks
+from nin_multi.backend import Labels, Masks, micro_batch_knob, micro_batches
 from nin_multi.checks.explanations import MATCH, Hypothesis, choose, just
 from nin_multi.checks.problem import Problem
 from nin_multi.checks.truth import MOMENTUM, MOMENTUM_RATES, STEP_RATE
@@ -41,6 +41,7 @@ def of_loss(problem: Problem, observed: float, expected: float, again: float | N
         ("the loss is averaged twice", truth / count),
         *((cause, network.differentiate(problem.x, problem.y, masks)[0]) for cause, masks in _other_masks(problem)),
         *_other_losses(logits, problem.y, truth),
+        *((cause, loss) for cause, loss, _ in _of_pieces(problem)),
     ]
     hypotheses = [(cause, just(np.array([unit * loss]))) for cause, loss in losses]
     yield from choose(np.array([observed]), np.array([expected]), hypotheses, MATCH_LOSS)
@@ -65,6 +66,41 @@ def _other_masks(problem: Problem) -> Iterator[tuple[str, Masks]]:
     yield "dropout keeps what it should drop, scaled by 1 / (1 - rate)", scaled
     unscaled = {name: np.float32(1.0) * (problem.masks[name] > 0) for name in rates}
     yield "what dropout keeps is not divided by 1 - rate", unscaled
+
+
+def _of_pieces(problem: Problem) -> Iterator[tuple[str, float, Named]]:
+    """Loss and gradients of a batch whose pieces are not put together as they should be.
+
+    How large the pieces were, nobody tells: each size is tried that a knob offers.
+    """
+    count = len(problem.y)
+    for size in (value for value in micro_batch_knob().values if value.isdecimal() and int(value) < count):
+        pieces = micro_batches(count, {"micro_batch": size})
+        parts = [_of_piece(problem, piece) for piece in pieces]
+        for cause, weights in _other_weights([(piece.stop - piece.start) / count for piece in pieces]):
+            loss = sum(weight * part for weight, (part, _) in zip(weights, parts, strict=True))
+            gradients = {
+                name: np.sum([weight * part[name] for weight, (_, part) in zip(weights, parts, strict=True)], axis=0)
+                for name in problem.params
+            }
+            yield cause, loss, gradients
+
+
+def _other_weights(shares: list[float]) -> Iterator[tuple[str, list[float]]]:
+    """What each piece may count by mistake, in place of its share in the batch."""
+    count = len(shares)
+    yield "the pieces of the batch are weighed alike, however many images they hold", [1.0 / count] * count
+    yield "the pieces of the batch are added up without their shares in the batch", [1.0] * count
+    yield "the last piece of the batch is left out", [*shares[:-1], 0.0]
+    only_last = [0.0] * (count - 1) + shares[-1:]
+    yield "only the last piece of the batch counts, in place of those before it", only_last
+
+
+def _of_piece(problem: Problem, piece: slice) -> tuple[float, Named]:
+    """Mean loss and its gradients."""
+    network = NumpyNetwork(problem.architecture, problem.params)
+    masks = {name: mask[piece] for name, mask in problem.masks.items()}
+    return network.differentiate(problem.x[piece], problem.y[piece], masks)[:2]
 
 
 def of_moves(check: str, problem: Problem, observed: Named, expected: Named, start: Named | None) -> Iterator[str]:
@@ -129,6 +165,8 @@ def _of_gradient(problem: Problem, seen: Array, expected: Named, _: Named | None
     for cause, masks in _other_masks(problem):
         gradients = network.differentiate(problem.x, problem.y, masks)[1]
         yield cause, _joined(gradients, expected, None)
+    for cause, _loss, added_up in _of_pieces(problem):
+        yield cause, _joined(added_up, expected, None)
 
 
 def _of_step(problem: Problem, seen: Array, expected: Named, start: Named | None) -> Iterator[tuple[str, Array]]:

@@ -1,6 +1,7 @@
 """Mistakes that people make with nets, and what `verify` has to say of each; not how one is planted.
 
-How is said three times, by the same names: `mutations_torch.py`, `mutations_mindspore.py`, `mutations_mxnet.py`.
+How is said three times, by the same names: `mutations_torch.py`, `mutations_mindspore.py`, `mutations_mxnet.py`; once,
+in `mutations_alike.py`, where the adapters are alike. `mutations_products.py` is MindSpore's product form alone.
 """
 
 from __future__ import annotations
@@ -38,19 +39,46 @@ layers:
   - {type: dropout, rate: 0.5}
   - {type: linear, out_features: 8, bias: false}
 """)
+# For a batch in pieces: what a piece has of its own are its images, labels and masks.
+PIECEWISE = parse_architecture("""
+name: piecewise
+input: [1, 6, 5]
+layers:
+  - {type: conv2d, out_channels: 3, kernel_size: 3}
+  - {type: relu}
+  - {type: dropout, rate: 0.5}
+  - {type: flatten}
+  - {type: linear, out_features: 4, bias: false}
+""")
+# For a pool whose windows hold equal values, after no ReLU: of a zero it would let no gradient pass. Windows that
+# overlap without padding, in a convolution that is not the first.
+LEVEL = parse_architecture("""
+name: level
+input: [2, 11, 9]
+layers:
+  - {type: conv2d, out_channels: 3, kernel_size: 2}
+  - {type: max_pool2d, kernel_size: [3, 2], stride: 2}
+  - {type: conv2d, out_channels: 3, kernel_size: 2}
+  - {type: flatten}
+  - {type: linear, out_features: 4, bias: false}
+""")
 
 
 @dataclass(frozen=True)
 class Mutation:
     """One mistake: where `verify` has to find it first, and a part of the first cause that it has to name.
 
-    `impossible_in`: frameworks that cannot express it; the comment beside it says why.
+    Attributes:
+        cause: empty where no cause is known to `verify`.
+        case: the name of the architecture that shows it.
+        impossible_in: frameworks that cannot express it; the comment beside it says why.
     """
 
     name: str
     check: str
     where: str
-    cause: str
+    cause: str = ""
+    case: str = "mistakable"
     impossible_in: tuple[str, ...] = ()
 
 
@@ -121,15 +149,19 @@ MUTATIONS = (
     Mutation("labels smoothed", "loss", "loss", "labels are smoothed by 0.1"),
     Mutation("softmax before the loss", "loss", "loss", "a softmax comes before the cross-entropy"),
     Mutation("gradient of the sum", "gradient", "linear2.weight", "gradients: summed over the batch"),
-    Mutation(
-        "gradients not cleared",
-        "gradient",
-        "linear2.weight",
-        "gradients: added to those before",
-        # There they are what a function returns: nothing is kept that could be cleared.
-        impossible_in=("mindspore",),
-    ),
+    Mutation("gradients not cleared", "gradient", "linear2.weight", "gradients: added to those before"),
     Mutation("gradients asked for, step taken", "gradient", "conv1.weight", "asking for gradients moves"),
+    # A batch in pieces, the last one smaller than the others.
+    Mutation("pieces weighed alike", "loss", "loss", "the pieces of the batch are weighed alike", "piecewise"),
+    Mutation("pieces summed without their shares", "loss", "loss", "without their shares in the batch", "piecewise"),
+    Mutation("last piece left out", "loss", "loss", "the last piece of the batch is left out", "piecewise"),
+    Mutation(
+        "only the last piece's gradient counts",
+        "gradient",
+        "linear1.weight",
+        "only the last piece of the batch counts",
+        "piecewise",
+    ),
     # Steps.
     Mutation("step divided by the batch again", "step", "linear2.weight", "divided by the batch size a second time"),
     Mutation("learning rate ignored", "step", "linear2.weight", "as with a learning rate of 0.01 for 0.1"),
@@ -144,11 +176,35 @@ MUTATIONS = (
     Mutation("momentum with dampening", "momentum", "linear2.weight", "damped by 1 - m after the first step"),
     Mutation("velocity as a mean", "momentum", "linear2.weight", "the velocity is a mean"),
 )
+# No one else makes these: the product form of layers, with its backward passes, is MindSpore's alone.
+_OTHERS = ("torch", "mxnet")
+IN_PRODUCTS = (
+    Mutation("rows: channels before positions", "activation", "conv1", impossible_in=_OTHERS),
+    Mutation("rows: pixel outside is not zero", "activation", "conv1", impossible_in=_OTHERS),
+    Mutation("rows: pixels counted by columns", "activation", "conv1", impossible_in=_OTHERS),
+    Mutation("rows: overlaps lost", "gradient", "conv1.bias", case="level", impossible_in=_OTHERS),
+    Mutation("rows: overlaps lost at the edge", "gradient", "block2.mlp1.bias", impossible_in=_OTHERS),
+    Mutation(
+        "bias has no gradient", "gradient", "block2.mlp1.bias", "block2.mlp1.bias and 5 more", impossible_in=_OTHERS
+    ),
+    Mutation(
+        "second convolution taken for the first",
+        "gradient",
+        "conv1.bias",
+        "nothing reaches conv1.weight and 1 more",
+        impossible_in=_OTHERS,
+    ),
+    Mutation("1 x 1: weight's gradient as (in, out)", "gradient", "block2.mlp1.weight", impossible_in=_OTHERS),
+    Mutation("pool: last tap ignored", "activation", "pool1", impossible_in=_OTHERS),
+    Mutation("pool: overlaps lost", "gradient", "conv1.bias", impossible_in=_OTHERS),
+    Mutation("pool: each of equal values counts", "gradient", "conv1.bias", case="level", impossible_in=_OTHERS),
+    Mutation("channels stay last in flatten", "activation", "flatten1", "channels come last", impossible_in=_OTHERS),
+)
 
 
-def to_plant(framework: str) -> Iterable[Mutation]:
+def to_plant(framework: str, mutations: Iterable[Mutation] = MUTATIONS) -> Iterable[Mutation]:
     """Those that a framework can express."""
-    return (mutation for mutation in MUTATIONS if framework not in mutation.impossible_in)
+    return (mutation for mutation in mutations if framework not in mutation.impossible_in)
 
 
 def lay_out(heading: Sequence[str], rows: Iterable[Sequence[str]], width: int = 100) -> Iterator[str]:
@@ -167,7 +223,7 @@ def set_side_by_side(found: Mapping[str, Sequence[Row]]) -> list[tuple[str, ...]
     places = {framework: {row["mutation"]: row["where"] for row in rows} for framework, rows in found.items()}
     return [
         (mutation.name, *(_place(mutation, framework, places.get(framework, {})) for framework in FRAMEWORKS))
-        for mutation in MUTATIONS
+        for mutation in (*MUTATIONS, *IN_PRODUCTS)
     ]
 
 

@@ -10,15 +10,25 @@ from typing import Any
 
 import mindspore
 import numpy as np
-import pytest
 from mindspore import nn, ops
+from mutations_alike import (
+    VELOCITIES,
+    Adapter,
+    Patch,
+    Planting,
+    Rule,
+    has_square_weight,
+    keep,
+    named,
+)
 
 from nin_mindspore import layers, network
 from nin_mindspore.network import MindSporeNetwork
+from nin_multi.backend import Tuning
 from nin_multi.spec import AvgPool2d, Conv2d, Dropout, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, ReLU
 
-Patch = pytest.MonkeyPatch
-Planting = Callable[[Patch], None]
+# Layers as people write them; the product form has a list of its own.
+TUNING: Tuning = {"convolution": "conv2d"}
 CLASSES = {
     Conv2d: "Conv2d",
     Linear: "Dense",
@@ -39,60 +49,13 @@ def surroundings() -> Iterator[None]:
         mindspore.jit = jit
 
 
-def _call(patch: Patch, kind: type, make: Callable[..., Any]) -> None:
-    """Where the adapter calls the framework's class for a kind of layer, call `make(class, ...)`."""
-    name = CLASSES[kind]
-    names = {key: getattr(nn, key) for key in dir(nn)}
-    patch.setattr(layers, "nn", SimpleNamespace(**{**names, name: partial(make, names[name])}))
-
-
-def _forget(kind: type, *keywords: str, **others: Any) -> Planting:
-    """Leave keywords out, so that the framework's default holds, or pass others."""
-
-    def make(cls: Any, *args: Any, **given: Any) -> Any:
-        return cls(*args, **{key: value for key, value in given.items() if key not in keywords}, **others)
-
-    return lambda patch: _call(patch, kind, make)
-
-
-def _change(kind: type, keyword: str, change: Callable[[Any], Any]) -> Planting:
-    """Pass something else for a keyword."""
-    return lambda patch: _call(patch, kind, lambda cls, *args, **given: cls(*args, **_with(given, keyword, change)))
-
-
-def _with(given: dict[str, Any], keyword: str, change: Callable[[Any], Any]) -> dict[str, Any]:
-    return {**given, keyword: change(given[keyword])}
-
-
-def _forward(kind: type, compute: Callable[[Any, Any], Any], where: Callable[[Any], bool] = lambda _: True) -> Planting:
-    """Layers of a kind give `compute(layer, x)`."""
-
-    def plant(patch: Patch) -> None:
-        compile_layer = layers.compile_layer
-
-        def compile_other(traced: Any) -> Any:
-            made = compile_layer(traced)
-            if isinstance(traced.layer, kind) and where(traced):
-                made.traced = traced
-                made.construct = partial(compute, made)
-            return made
-
-        patch.setattr(layers, "compile_layer", compile_other)
-
-    return plant
+ADAPTER = Adapter(layers, network, MindSporeNetwork, nn, CLASSES, "construct")
+_forget, _change, _forward = ADAPTER.forget, ADAPTER.change, ADAPTER.compute
 
 
 def _image(change: Callable[[Any], Any]) -> Planting:
     """The net sees another image."""
-    return _forward(Conv2d, lambda conv, x: _convolve(conv, change(x), conv.weight), _named("conv1"))
-
-
-def _named(name: str) -> Callable[[Any], bool]:
-    return lambda traced: traced.name == name
-
-
-def _has_square_weight(traced: Any) -> bool:
-    return traced.input[1] == traced.output[1]
+    return _forward(Conv2d, lambda conv, x: _convolve(conv, change(x), conv.weight), named("conv1"))
 
 
 def _bias(layer: Any) -> Any:
@@ -132,68 +95,6 @@ def _pool(kind: type, turn: slice = slice(None)) -> Callable[[Any, Any], Any]:
     return compute
 
 
-def _skip(name: str) -> Planting:
-    """The layer is not made at all."""
-    sequential = layers._sequential
-    return lambda patch: patch.setattr(
-        layers, "_sequential", lambda traced: sequential(tuple(part for part in traced if part.name != name))
-    )
-
-
-def _load(change: Callable[[Any, Any], Any]) -> Planting:
-    """Put other parameters into the net: `change(network, params)`."""
-    restore = MindSporeNetwork.restore
-    return lambda patch: patch.setattr(
-        MindSporeNetwork, "restore", lambda net, params, velocities: restore(net, change(net, dict(params)), velocities)
-    )
-
-
-def _keep_own(ending: str) -> Planting:
-    return _load(lambda net, params: params | {k: v for k, v in net.params().items() if k.endswith(ending)})
-
-
-def _turn_square(_: Any, params: Any) -> Any:
-    return {k: v.swapaxes(0, 1) if v.ndim > 1 and v.shape[0] == v.shape[1] else v for k, v in params.items()}
-
-
-def _exchange(_: Any, params: Any) -> Any:
-    other = {"block1.mlp1": "block1.mlp2", "block1.mlp2": "block1.mlp1"}
-    layer_and_kind = {name: name.rpartition(".") for name in params}
-    return {name: params.get(f"{other.get(of, of)}.{kind}") for name, (of, _, kind) in layer_and_kind.items()}
-
-
-def _exchange_both_ways(patch: Patch) -> None:
-    params = MindSporeNetwork.params
-    _load(_exchange)(patch)
-    patch.setattr(MindSporeNetwork, "params", lambda net: _exchange(net, params(net)))
-
-
-def _masks(change: Callable[[Any, Any], Any]) -> Planting:
-    """Train with other masks: `change(network, masks)`."""
-    ask, step = MindSporeNetwork.loss_and_gradients, MindSporeNetwork.train_step
-
-    def other(net: Any, masks: Any) -> Any:
-        return masks if masks is None else change(net, masks)
-
-    def plant(patch: Patch) -> None:
-        patch.setattr(MindSporeNetwork, "loss_and_gradients", lambda net, x, y, m: ask(net, x, y, other(net, m)))
-        patch.setattr(
-            MindSporeNetwork, "train_step", lambda net, x, y, m, *rates: step(net, x, y, other(net, m), *rates)
-        )
-
-    return plant
-
-
-def _invert(net: Any, masks: Any) -> Any:
-    rates = {name: rate for name, (rate, _) in net.architecture.dropouts().items()}
-    return {name: (mask == 0).astype(np.float32) / np.float32(rates[name]) for name, mask in masks.items()}
-
-
-def _keep_first(net: Any, masks: Any) -> Any:
-    net.first_masks = getattr(net, "first_masks", masks)
-    return net.first_masks
-
-
 def _drop_alike(dropout: Any, x: Any) -> Any:
     rate = dropout.traced.layer.rate
     mask = np.random.default_rng(0).random(x.shape) >= rate
@@ -221,9 +122,12 @@ def _forget_to_evaluate(patch: Patch) -> None:
 
 def _loss(change: Callable[[Any, Any], Any]) -> Planting:
     """`change(logits, labels)` for the loss."""
-    other = SimpleNamespace(
-        cross_entropy=lambda logits, labels, **_: change(logits, labels), assign=ops.assign, assign_sub=ops.assign_sub
-    )
+    return _operate(cross_entropy=lambda logits, labels, **_: change(logits, labels))
+
+
+def _operate(**others: Any) -> Planting:
+    """Where the net at work calls one of MindSpore's operations, call another."""
+    other = SimpleNamespace(**{**vars(ops), **others})
     return lambda patch: patch.setattr(network, "ops", other)
 
 
@@ -232,93 +136,46 @@ def _mean_with_gradient_of_sum(logits: Any, labels: Any) -> Any:
     return total - ops.stop_gradient(total - total / len(labels))
 
 
-def _step_when_asked_for_gradients(patch: Patch) -> None:
-    ask = MindSporeNetwork.loss_and_gradients
-
-    def ask_and_step(net: Any, x: Any, y: Any, masks: Any) -> Any:
-        answer = ask(net, x, y, masks)
-        net.train_step(x, y, masks, 0.1)
-        return answer
-
-    patch.setattr(MindSporeNetwork, "loss_and_gradients", ask_and_step)
-
-
-def _divide_step(patch: Patch) -> None:
-    step = MindSporeNetwork.train_step
-    patch.setattr(
-        MindSporeNetwork, "train_step", lambda net, x, y, masks, lr, m=0.0: step(net, x, y, masks, lr / len(y), m)
-    )
-
-
-def _keep_first_rate(patch: Patch) -> None:
-    step = MindSporeNetwork.train_step
-
-    def step_with_first_rate(net: Any, x: Any, y: Any, masks: Any, lr: float, m: float = 0.0) -> Any:
-        net.first_rate = getattr(net, "first_rate", lr)
-        return step(net, x, y, masks, net.first_rate, m)
-
-    patch.setattr(MindSporeNetwork, "train_step", step_with_first_rate)
+def _forget_to_clear(patch: Patch) -> None:
+    patch.setattr(network, "_forgetting", lambda gradients: lambda: None)
 
 
 def _move(p: Any, g: Any, lr: Any) -> Any:
     return p - lr * g
 
 
-def _step(move: Callable[[Any, Any, Any], Any] = _move, rule: Callable[..., tuple[Any, Any]] | None = None) -> Planting:
-    """Another step: `move(p, g, lr)` gives the next parameter; `rule(v, g, lr, momentum)` the move and the velocity."""
+def _step(move: Callable[[Any, Any, Any], Any] = _move, rule: Rule = keep) -> Planting:
+    """Another step: `move(p, g, lr)` gives the next parameter, where g is what the `rule` has made of the gradient."""
 
-    def sgd_step(training: Any, weights: Any, velocities: Any) -> Any:
-        differentiate = mindspore.value_and_grad(training, None, weights, has_aux=True)
+    def sgd_step(weights: Any, gradients: Any, velocities: Any) -> Any:
+        forget = network._forgetting(gradients)
 
-        def step(lr: Any, momentum: Any, x: Any, y: Any, *masks: Any) -> Any:
-            answer, gradients = differentiate(x, y, *masks)
-            for index, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):
+        def step(lr: Any, momentum: Any) -> None:
+            for index, (weight, held) in enumerate(zip(weights, gradients, strict=True)):
+                gradient = held + 0.0  # the parameter itself is set to 0 below
                 if velocities:
-                    gradient, velocity = (rule or _keep)(velocities[index], gradient, lr, momentum)
+                    before = velocities[index] if velocities[index].asnumpy().any() else None
+                    gradient, velocity = rule(before, gradient, lr, momentum)
                     ops.assign(velocities[index], velocity)
                 ops.assign(weight, move(weight, gradient, lr))
-            return answer
+            forget()
 
         return step
 
     return lambda patch: patch.setattr(network, "_sgd_step", sgd_step)
 
 
-def _keep(v: Any, g: Any, lr: Any, m: Any) -> tuple[Any, Any]:
-    v = m * v + g
-    return v, v
-
-
-def _rate_inside(v: Any, g: Any, lr: Any, m: Any) -> tuple[Any, Any]:
-    """The step multiplies the move by the rate once more."""
-    v = m * v - lr * g
-    return -v / lr, v
-
-
-def _nesterov(v: Any, g: Any, lr: Any, m: Any) -> tuple[Any, Any]:
-    v = m * v + g
-    return g + m * v, v
-
-
-def _dampened(v: Any, g: Any, lr: Any, m: Any) -> tuple[Any, Any]:
-    v = m * v + (1 - m) * g if v.asnumpy().any() else g
-    return v, v
-
-
-def _mean(v: Any, g: Any, lr: Any, m: Any) -> tuple[Any, Any]:
-    v = m * v + (1 - m) * g
-    return v, v
+def _velocity(rule: Rule) -> Planting:
+    """Another definition."""
+    return _step(rule=rule)
 
 
 PLANTINGS: dict[str, Planting] = {
+    **ADAPTER.plantings(),
+    **{name: _velocity(rule) for name, rule in VELOCITIES.items()},
     "convolution made without bias": _forget(Conv2d, "has_bias"),
     "linear made without bias": _change(Linear, "has_bias", lambda _: False),
     "linear's bias left at its default": _forget(Linear, "has_bias"),
-    "biases never loaded": _keep_own(".bias"),
-    "weights never loaded": _keep_own(".weight"),
-    "weights loaded as (in, out)": _load(_turn_square),
-    "equal layers exchanged when loaded": _load(_exchange),
-    "equal layers exchanged": _exchange_both_ways,
     "bias not added": _forward(Conv2d, _convolve_without_bias),
     "padding 'same'": _forget(Conv2d, "pad_mode", "padding"),
     "padding left out": _forget(Conv2d, "pad_mode", "padding", pad_mode="valid"),
@@ -337,10 +194,10 @@ PLANTINGS: dict[str, Planting] = {
         Conv2d, lambda conv, x: _convolve(conv, _halve(x), _halve(conv.weight))
     ),
     "convolution with (in, out)": _forward(
-        Conv2d, lambda conv, x: _convolve(conv, x, conv.weight.swapaxes(0, 1)), _has_square_weight
+        Conv2d, lambda conv, x: _convolve(conv, x, conv.weight.swapaxes(0, 1)), has_square_weight
     ),
     "linear with (in, out)": _forward(
-        Linear, lambda linear, x: ops.dense(x, linear.weight.swapaxes(0, 1), _bias(linear)), _has_square_weight
+        Linear, lambda linear, x: ops.dense(x, linear.weight.swapaxes(0, 1), _bias(linear)), has_square_weight
     ),
     "pool's stride left at its default": _forget(MaxPool2d, "stride"),
     "pool's padding left out": _forget(MaxPool2d, "pad_mode", "padding"),
@@ -351,29 +208,22 @@ PLANTINGS: dict[str, Planting] = {
     "more than padding in the mean": _forward(AvgPool2d, _average_all),
     "mean for maximum": _forward(MaxPool2d, _pool(nn.AvgPool2d)),
     "maximum for mean": _forward(AvgPool2d, _pool(nn.MaxPool2d)),
-    "global pool not made": _skip("global_avg_pool1"),
     "global pool takes the maximum": _forward(GlobalAvgPool2d, lambda _, x: ops.amax(x, (2, 3), True)),
     "global pool takes the sum": _forward(GlobalAvgPool2d, lambda _, x: ops.sum(x, (2, 3), True)),
     "width before height in flatten": _forward(Flatten, lambda _, x: ops.flatten(x.swapaxes(2, 3))),
     "channels last in flatten": _forward(Flatten, lambda _, x: ops.flatten(ops.transpose(x, (0, 2, 3, 1)))),
     "ReLU left out": _forward(ReLU, lambda _, x: x),
-    "ReLU left out at a block's end": _forward(ReLU, lambda _, x: x, _named("block1.relu2")),
-    "ReLU not made at a block's end": _skip("block1.relu2"),
+    "ReLU left out at a block's end": _forward(ReLU, lambda _, x: x, named("block1.relu2")),
     "ReLU at the end of each block": _forward(
-        Conv2d, lambda conv, x: ops.relu(_convolve(conv, x, conv.weight)), _named("block2.mlp1")
+        Conv2d, lambda conv, x: ops.relu(_convolve(conv, x, conv.weight)), named("block2.mlp1")
     ),
     "ReLU on the logits": _forward(
-        Linear, lambda linear, x: ops.relu(ops.dense(x, linear.weight, _bias(linear))), _named("linear2")
+        Linear, lambda linear, x: ops.relu(ops.dense(x, linear.weight, _bias(linear))), named("linear2")
     ),
     "leaky ReLU": _forward(ReLU, lambda _, x: ops.leaky_relu(x)),
     "sigmoid for ReLU": _forward(ReLU, lambda _, x: ops.sigmoid(x)),
     "dropout at work in evaluation": _set_always(True),
     "dropout scales in evaluation": _forward(Dropout, _drop_scaling_later),
-    "mask not applied": _masks(lambda _, masks: {name: np.ones_like(mask) for name, mask in masks.items()}),
-    "mask inverted": _masks(_invert),
-    "kept values not scaled": _masks(lambda _, masks: {k: (m > 0).astype(np.float32) for k, m in masks.items()}),
-    "own draws for the masks given": _masks(lambda *_: None),
-    "first masks kept for ever": _masks(_keep_first),
     "not set back to evaluation": _forget_to_evaluate,
     "rate taken for the share kept": _change(Dropout, "p", lambda rate: 1 - rate),
     "own dropout idle in training": _set_always(False),
@@ -384,17 +234,11 @@ PLANTINGS: dict[str, Planting] = {
     "labels smoothed": _loss(partial(ops.cross_entropy, label_smoothing=0.1)),
     "softmax before the loss": _loss(lambda logits, labels: ops.cross_entropy(ops.softmax(logits, 1), labels)),
     "gradient of the sum": _loss(_mean_with_gradient_of_sum),
-    "gradients asked for, step taken": _step_when_asked_for_gradients,
-    "step divided by the batch again": _divide_step,
+    "gradients not cleared": _forget_to_clear,
+    "only the last piece's gradient counts": _operate(assign_add=ops.assign),
     "learning rate ignored": _step(lambda p, g, lr: p - 0.01 * g),
     "Adam for SGD": _step(lambda p, g, lr: p - lr * g / (g.abs() + 1e-8)),
     "gradient ascent": _step(lambda p, g, lr: p + lr * g),
     "weight decay left on": _step(lambda p, g, lr: p - lr * (g + 1e-2 * p)),
     "a layer left out of the step": _step(lambda p, g, lr: p if "block1.conv." in p.name else _move(p, g, lr)),
-    "first learning rate kept for ever": _keep_first_rate,
-    "momentum not applied": _step(rule=lambda v, g, lr, m: (g, v)),
-    "learning rate inside the velocity": _step(rule=_rate_inside),
-    "Nesterov's momentum": _step(rule=_nesterov),
-    "momentum with dampening": _step(rule=_dampened),
-    "velocity as a mean": _step(rule=_mean),
 }
