@@ -91,7 +91,9 @@ class _Session:
         self._numpy_product(counts)
         for index, worker in enumerate(self.workers):
             told = []
-            for what in worker.job.whats:
+            # Another one begins each round: a process that has waited is slow at first.
+            turn = number % len(worker.job.whats)
+            for what in (*worker.job.whats[turn:], *worker.job.whats[:turn]):
                 found = worker.ask({"ask": what, "steps": self.plan.steps})
                 speed = found["images"] / found["seconds"]
                 told.append(f"{what} {speed:.1f}")
