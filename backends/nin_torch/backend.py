@@ -75,7 +75,7 @@ class TorchBackend:
         # With space to depth, one channel fills the units that work in bf16.
         knobs = (
             micro_batch_knob("32" if on_cpu else "all"),
-            Knob("layout", layouts),
+            Knob("layout", (*layouts, "mixed") if on_cpu else layouts),
             Knob("first_conv", ("direct", "space_to_depth")),
             *((Knob("compile", ("off", "on")),) if on_cpu and _has_compiler() else ()),
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from itertools import chain, repeat
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -22,29 +23,34 @@ from nin_multi.spec import (
     ReLU,
     TracedLayer,
 )
-from nin_torch.space_to_depth import SpaceToDepthConv2d, can_use
+from nin_torch.convolutions import ContiguousConv2d, SpaceToDepthConv2d, has_space, is_large
+
+AnyConv2d = TypeVar("AnyConv2d", bound=nn.Conv2d)
 
 
 def compile_architecture(
-    architecture: Architecture, *, first_conv: str = "direct", layout: torch.memory_format = torch.contiguous_format
+    architecture: Architecture, *, first_conv: str = "direct", layout: str = "contiguous"
 ) -> nn.Sequential:
     """The net as PyTorch people write it: nested `nn.Sequential`, children called as in the spec.
 
-    `first_conv` "space_to_depth" gives the first convolution another form with the same parameters, for a net in that
-    `layout`.
+    Other values of the knobs `first_conv` and `layout` give some convolutions another form with the same parameters.
     """
     net = _sequential(architecture.trace())
-    if first_conv == "space_to_depth":
-        _replace_first(net, architecture, layout)
+    for is_first, traced in zip(chain([True], repeat(False)), architecture.walk(), strict=False):
+        if not isinstance(traced.layer, Conv2d):
+            continue
+        if is_first and first_conv == "space_to_depth" and has_space(traced.layer):
+            other = _replace(net, traced.name, SpaceToDepthConv2d)
+            other.layout = torch.contiguous_format if layout == "contiguous" else torch.channels_last
+        elif not is_first and layout == "mixed" and is_large(traced.layer):
+            _replace(net, traced.name, ContiguousConv2d)
     return net
 
 
-def _replace_first(net: nn.Sequential, architecture: Architecture, layout: torch.memory_format) -> None:
-    first = first_convolution(architecture)
-    if first is None:
-        return
-    plain: Any = net.get_submodule(first.name)
-    other = SpaceToDepthConv2d(
+def _replace(net: nn.Sequential, name: str, kind: type[AnyConv2d]) -> AnyConv2d:
+    """Another kind of convolution in a convolution's place."""
+    plain: Any = net.get_submodule(name)
+    other = kind(
         plain.in_channels,
         plain.out_channels,
         plain.kernel_size,
@@ -52,15 +58,9 @@ def _replace_first(net: nn.Sequential, architecture: Architecture, layout: torch
         padding=plain.padding,
         bias=plain.bias is not None,
     )
-    other.layout = layout
-    parent, _, child = first.name.rpartition(".")
+    parent, _, child = name.rpartition(".")
     setattr(net.get_submodule(parent), child, other)
-
-
-def first_convolution(architecture: Architecture) -> TracedLayer | None:
-    """The convolution that sees the image, where it is the first layer and has a form with pixels as channels."""
-    first = next(iter(architecture.walk()), None)
-    return first if first and isinstance(first.layer, Conv2d) and can_use(first.layer) else None
+    return other
 
 
 def _sequential(layers: tuple[TracedLayer, ...]) -> nn.Sequential:

@@ -30,8 +30,8 @@ class TorchNetwork:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        self._layout = torch.channels_last if tuning["layout"] == "channels_last" else torch.contiguous_format
-        net: Any = compile_architecture(architecture, first_conv=tuning["first_conv"], layout=self._layout)
+        self._layout = torch.contiguous_format if tuning["layout"] == "contiguous" else torch.channels_last
+        net: Any = compile_architecture(architecture, first_conv=tuning["first_conv"], layout=tuning["layout"])
         self.module: Any = net.to(device=self.device, memory_format=self._layout)
         self._training_layers = {name: self._for_training(layer) for name, layer in self.module.named_children()}
         self._residents: list[tuple[NDArray[np.uint8], ResidentSplit]] = []

@@ -1,4 +1,4 @@
-"""A strided convolution of few channels as one of many channels and stride 1; the same sums in another order."""
+"""Convolutions computed in another way than `nn.Conv2d` would be: the same parameters, sums in another order."""
 
 from __future__ import annotations
 
@@ -31,6 +31,19 @@ class SpaceToDepthConv2d(nn.Conv2d):
         return F.conv2d(pixels, weight, self.bias)
 
 
+class ContiguousConv2d(nn.Conv2d):
+    """`nn.Conv2d` among layers with their channels last, computed without: oneDNN blocks the channels by itself then.
+
+    On AVX2 a 5 x 5 convolution is faster so, by more than it costs to turn image and result around; 3 x 3 is not.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, O, OH, OW)."""
+        padding = tuple(int(p) for p in self.padding)
+        y = F.conv2d(x.contiguous(), self.weight.contiguous(), self.bias, self.stride, padding)
+        return y.contiguous(memory_format=torch.channels_last)
+
+
 def _fill(size: int, kernel: int, step: int, padding: int) -> tuple[int, int]:
     """The kernel's size as a multiple of the step, and what the image wants behind it (negative: less of it)."""
     whole = -(-kernel // step) * step
@@ -38,6 +51,12 @@ def _fill(size: int, kernel: int, step: int, padding: int) -> tuple[int, int]:
     return whole, (count - 1) * step + whole - padding - size
 
 
-def can_use(layer: Any) -> bool:
-    """Whether a convolution of the spec can take this form, and would change by it."""
+def has_space(layer: Any) -> bool:
+    """Whether a convolution of the spec has pixels to take as channels: its stride, in both directions."""
     return bool(layer.stride[0] == layer.stride[1] > 1)
+
+
+def is_large(layer: Any) -> bool:
+    """Whether a convolution of the spec has windows larger than 3 x 3."""
+    height, width = layer.kernel_size
+    return bool(height * width > 9)
