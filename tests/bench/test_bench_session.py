@@ -86,12 +86,14 @@ def measure(job: MakeJob, **plan: Any) -> dict[str, Any]:
 
 def test_everything_takes_turns_within_a_round(job: MakeJob) -> None:
     measure(job, rounds=1)
-    trained = ["torch fp32 harness 2", "torch fp32 step 2", "torch fp32 bare 2", "torch fp32 product 3"]
-    round_ = [*trained, "torch bf16 step 2", "torch bf16 product 3", "torch fp32 book 2", "numpy fp32 data 2"]
+    first = ["torch fp32 harness 2", "torch fp32 step 2", "torch fp32 bare 2"]
+    second = [*first[1:], first[0]]  # another begins
+    others = ["torch bf16 step 2", "torch bf16 product 3", "torch fp32 book 2", "numpy fp32 data 2"]
+    rounds = [*first, "torch fp32 product 3", *others, *second, "torch fp32 product 3", *others]
     warm = ["torch fp32 step 7", "torch fp32 bare 7", "torch fp32 product 7", "torch bf16 step 7"]
     warm.append("torch bf16 product 7")
     ends = [f"{name} ended" for name in ("numpy fp32", "torch fp32", "torch bf16", "torch fp32")]
-    assert FakeWorker.log == [*warm, *round_, *round_, *ends]
+    assert FakeWorker.log == [*warm, *rounds, *ends]
 
 
 def test_warm_up_can_be_left_out(job: MakeJob) -> None:
