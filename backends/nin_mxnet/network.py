@@ -24,19 +24,25 @@ class MXNetNetwork:
         self.tuning = tuning
         kind, _, index = device.partition(":")
         self.context = mx.Context(kind, int(index or 0))
-        self.module: Any = compile_architecture(architecture)
+        self._module: Any = compile_architecture(architecture)
         for parameter in self._parameters().values():
-            parameter.grad_req = "add"  # the pieces of a batch add up
             parameter.initialize(mx.init.Zero(), ctx=self.context)
         self.restore(params, {})
-        self._with_masks = _Training(self.module, draws=False)
-        self._with_draws = _Training(self.module, draws=True)
+        self._with_masks = _Training(self._module, draws=False)
+        self._with_draws = _Training(self._module, draws=True)
         for training in (self._with_masks, self._with_draws):
             training.hybridize(static_alloc=True, static_shape=True)
 
+    @property
+    def module(self) -> Any:
+        """Gluon's own net, for loops of one's own: these expect that a gradient takes the place of the last one."""
+        for parameter in self._parameters().values():
+            parameter.grad_req = "write"
+        return self._module
+
     def activations(self, x: Images) -> Iterator[tuple[str, NDArray[Any]]]:
         value = self._array(x)
-        for name, layer in self.module._children.items():
+        for name, layer in self._module._children.items():
             is_block = isinstance(layer, nn.HybridSequential)
             for part_name, part in layer._children.items() if is_block else ():
                 value = part(value)
@@ -46,7 +52,7 @@ class MXNetNetwork:
 
     def logits(self, x: Images) -> NDArray[Any]:
         pieces = micro_batches(len(x), self.tuning)
-        return np.concatenate([self.module(self._array(x[piece])).asnumpy() for piece in pieces])
+        return np.concatenate([self._module(self._array(x[piece])).asnumpy() for piece in pieces])
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
@@ -86,6 +92,7 @@ class MXNetNetwork:
         """Mean loss and logits (N, classes); the gradients are added up in the parameters' `grad()`."""
         training = self._with_draws if masks is None else self._with_masks
         for parameter in self._parameters().values():
+            parameter.grad_req = "add"  # the pieces of a batch add up
             parameter.zero_grad()
         found = []
         for piece in micro_batches(len(y), self.tuning):
@@ -99,7 +106,7 @@ class MXNetNetwork:
         return sum(loss for loss, _ in found), np.concatenate([logits for _, logits in found])
 
     def _parameters(self) -> dict[str, Any]:
-        parameters: dict[str, Any] = self.module._collect_params_with_prefix()
+        parameters: dict[str, Any] = self._module._collect_params_with_prefix()
         return parameters
 
     def _array(self, array: NDArray[Any]) -> Any:
