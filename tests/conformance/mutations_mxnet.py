@@ -176,11 +176,11 @@ def _forget_to_clear(patch: Patch) -> None:
     patch.setattr(gluon.Parameter, "zero_grad", lambda parameter: None)
 
 
-def _overwrite_gradients(make: Any, net: Any, *given: Any) -> None:
+def _overwrite_gradients(patch: Patch) -> None:
     """Gluon's default: each backward pass puts its gradients in place of those before."""
-    make(net, *given)
-    for parameter in net._parameters().values():
-        parameter.grad_req = "write"
+    asked: Any = gluon.Parameter.grad_req
+    write = property(asked.fget, lambda parameter, _: asked.fset(parameter, "write"))
+    patch.setattr(gluon.Parameter, "grad_req", write)
 
 
 def _update(**others: Any) -> Planting:
@@ -297,7 +297,7 @@ PLANTINGS: dict[str, Planting] = {
     "softmax before the loss": _use_loss(_SoftmaxFirst),
     "gradient of the sum": _loss(_mean_with_gradient_of_sum),
     "gradients not cleared": _forget_to_clear,
-    "only the last piece's gradient counts": ADAPTER.around("__init__", _overwrite_gradients),
+    "only the last piece's gradient counts": _overwrite_gradients,
     "learning rate ignored": _update(lr=0.01),
     "Adam for SGD": _change_gradient(lambda g: g / (g.abs() + 1e-8)),
     "gradient ascent": _update(rescale_grad=-1.0),
