@@ -49,7 +49,9 @@ class Knob:
 class Network(Protocol):
     """A net of one framework, on one device, with its parameters."""
 
-    module: Any  # the framework's own net, for notebooks
+    @property
+    def module(self) -> Any:
+        """The framework's own net, for notebooks and for loops of one's own."""
 
     def activations(self, x: Images) -> Iterator[tuple[str, NDArray[Any]]]:
         """Output of every layer in evaluation mode, keyed by the names of `Architecture.walk`."""
