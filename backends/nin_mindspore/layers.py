@@ -77,7 +77,7 @@ def compile_layer(traced: TracedLayer) -> nn.Cell:
                 data_format="NCHW",
             )
         case Dropout():
-            return nn.Dropout(p=layer.rate)
+            return _repeatable(nn.Dropout(p=layer.rate))
         case GlobalAvgPool2d():
             return GlobalAvgPool()
         case Flatten():
@@ -95,6 +95,29 @@ def compile_layer(traced: TracedLayer) -> nn.Cell:
             return _sequential(traced.inner)
         case _:
             raise unsupported("mindspore", traced)
+
+
+def _repeatable(dropout: nn.Dropout) -> nn.Dropout:
+    """The same layer, whose draws hang on the seed alone.
+
+    After the first five runs of its kernel, MindSpore splits it over threads as it finds fastest, and each thread draws
+    for itself: equal runs would not be equal.
+    """
+    dropout.dropout = Draw(dropout.p, dropout.dropout.Seed0, dropout.dropout.Seed1)
+    return dropout
+
+
+class Draw(nn.Cell):
+    """What stands inside a dropout: values kept and scaled by 1 / (1 - rate), or 0; and by what they were multiplied."""
+
+    def __init__(self, rate: float, seed: int, other_seed: int) -> None:
+        super().__init__()
+        self.rate = rate
+        self.uniform = ops.UniformReal(seed, other_seed)
+
+    def construct(self, x: Any) -> tuple[Any, Any]:
+        mask = (self.uniform(x.shape) >= self.rate).astype(x.dtype) / (1.0 - self.rate)
+        return x * mask, mask
 
 
 class GlobalAvgPool(nn.Cell):
