@@ -30,11 +30,15 @@ Tuning = Mapping[str, str]  # a knob's name -> the value chosen, such as {"micro
 
 @dataclass(frozen=True)
 class StepResult:
-    """Sums over one batch, before the parameters moved: loss, correctly classified images, images."""
+    """Sums over one batch, before the parameters moved: loss, correctly classified images, images.
+
+    `logits` are the batch's (N, classes) in training mode; None where they stayed on the device.
+    """
 
     loss: float
     correct: int
     count: int
+    logits: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Network(Protocol):
         """One step of SGD on the mean cross-entropy: v <- momentum * v + gradient, p <- p - lr * v.
 
         This is torch's definition: the learning rate of a step acts on the whole velocity v, which begins as 0.
+        Where the loss is not finite, parameters and velocities stay as they are: they show where it began.
         """
 
     def params(self) -> Params:
@@ -97,9 +102,15 @@ class Resident(Protocol):
     """One split of a data set on a network's device, and training and evaluation that need no batches from outside."""
 
     def train(
-        self, batches: Sequence[NDArray[np.intp]], masks: Iterator[Masks] | None, lr: float, momentum: float = 0.0
+        self,
+        batches: Sequence[NDArray[np.intp]],
+        masks: Iterator[Masks] | None,
+        lr: float | Sequence[float],
+        momentum: float = 0.0,
     ) -> StepResult:
         """Steps as `Network.train_step` has them, one for each batch of image numbers (n,); sums over all of them.
+
+        `lr` is that of all steps, or one for each. From a step on whose loss is not finite nothing moves any more.
 
         The host waits for the device once, at the end. Each step takes the next of `masks`; with None the framework
         draws its own.

@@ -6,6 +6,7 @@ with any framework.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -219,13 +220,17 @@ class NumpyNetwork:
 
     def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, gradients, logits = self.differentiate(x, y, masks)
+        if math.isfinite(loss):
+            self._descend(gradients, lr, momentum)
+        return StepResult(loss * len(y), int((logits.argmax(1) == y).sum()), len(y), logits)
+
+    def _descend(self, gradients: Named, lr: float, momentum: float) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             if momentum:
                 for name, gradient in gradients.items():
                     self._velocities[name] = momentum * self._velocities.get(name, 0.0) + gradient
             moves = self._velocities if momentum else gradients
             self._params = {name: value - lr * moves[name] for name, value in self._params.items()}
-        return StepResult(loss * len(y), int((logits.argmax(1) == y).sum()), len(y))
 
     def exact_params(self) -> Named:
         """The parameters in float64, not copied."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -60,9 +61,11 @@ class MindSporeNetwork:
 
     def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
-        self._update(moves=momentum > 0)(Tensor(np.float32(lr)), Tensor(np.float32(momentum)))
-        correct = int((logits.argmax(1) == y).sum())
-        return StepResult(loss * len(y), correct, len(y))
+        if math.isfinite(loss):
+            self._update(moves=momentum > 0)(Tensor(np.float32(lr)), Tensor(np.float32(momentum)))
+        else:
+            self._forget()
+        return StepResult(loss * len(y), int((logits.argmax(1) == y).sum()), len(y), logits)
 
     def params(self) -> Params:
         return {name: parameter.asnumpy().copy() for name, parameter in self._parameters.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,14 +61,17 @@ class MXNetNetwork:
 
     def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
+        if math.isfinite(loss):
+            self._descend(lr, momentum)
+        mx.nd.waitall()  # MXNet works on behind our back: a step's time is to be its own
+        return StepResult(loss * len(y), int((logits.argmax(1) == y).sum()), len(y), logits)
+
+    def _descend(self, lr: float, momentum: float) -> None:
         for name, parameter in self._parameters().items():
             weight, move = parameter.data().as_nd_ndarray(), parameter.grad().as_nd_ndarray()
             if momentum:
                 move = self._velocity(name, move, momentum)
             mx.nd.sgd_update(weight, move, lr=lr, wd=0.0, rescale_grad=1.0, out=weight)
-        mx.nd.waitall()  # MXNet works on behind our back: a step's time is to be its own
-        correct = int((logits.argmax(1) == y).sum())
-        return StepResult(loss * len(y), correct, len(y))
 
     def params(self) -> Params:
         return {name: parameter.data().asnumpy() for name, parameter in self._parameters().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, MutableMapping
 from functools import cached_property
 from typing import Any
@@ -67,12 +68,12 @@ class TorchNetwork:
 
     def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
-        if self._optimizer is not None:
+        if self._optimizer is not None and math.isfinite(loss):
             for group in self._optimizer.param_groups:
                 group["lr"], group["momentum"] = lr, momentum
             self._optimizer.step()
-        correct = int((logits.argmax(1).cpu().numpy() == y).sum())
-        return StepResult(loss * len(y), correct, len(y))
+        found = logits.float().cpu().numpy()
+        return StepResult(loss * len(y), int((found.argmax(1) == y).sum()), len(y), found)
 
     def params(self) -> Params:
         return {name: _array(p) for name, p in self.module.named_parameters()}

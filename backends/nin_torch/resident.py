@@ -93,17 +93,24 @@ class ResidentSplit:
         )
         for parameter, velocity in zip(self._parameters, self._velocities, strict=True):
             self._optimizer.state[parameter]["momentum_buffer"] = velocity
+        # Where this is 1, fused optimizers leave everything as it is: they have it for losses that were scaled.
+        self._halted = torch.zeros((), device=self._device)
+        self._optimizer.found_inf = self._halted  # type: ignore[attr-defined]
         self._graphs: dict[_Kind, torch.cuda.CUDAGraph] = {}
         self._forward: Any = _compiled(self._run_forward, network.tuning.get("compile", "off"))
 
     def train(
-        self, batches: Sequence[NDArray[np.intp]], masks: Iterator[Masks] | None, lr: float, momentum: float = 0.0
+        self,
+        batches: Sequence[NDArray[np.intp]],
+        masks: Iterator[Masks] | None,
+        lr: float | Sequence[float],
+        momentum: float = 0.0,
     ) -> StepResult:
+        rates = iter([lr] * len(batches) if isinstance(lr, float) else lr)
         with self._here():
             self._network.module.train()
             for value in (self._loss, self._correct):
                 value.zero_()
-            self._lr.fill_(lr)
             self._optimizer.param_groups[0]["momentum"] = momentum
             if momentum:
                 self._share_velocities()
@@ -112,6 +119,7 @@ class ResidentSplit:
                 for chosen in part:
                     if masks is not None:
                         self._upload(next(masks), len(chosen))
+                    self._lr.fill_(next(rates))
                     self._advance(_Kind(len(chosen), momentum, masks is not None))
             # Only here does the host wait for the device.
             return StepResult(float(self._loss), int(self._correct), sum(len(chosen) for chosen in batches))
@@ -161,6 +169,7 @@ class ResidentSplit:
             (loss / kind.size).backward()
             self._loss += loss.detach()
             self._correct += correct
+        self._halted.copy_(~torch.isfinite(self._loss))
         self._optimizer.step()
         self._position += kind.size
 

@@ -253,6 +253,27 @@ def test_restore_puts_the_state_back_bit_for_bit(backend: Backend, momentum: flo
             _same_bits(each.velocities(), moved)
 
 
+def test_a_step_whose_loss_is_no_number_moves_nothing(backend: Backend) -> None:
+    network, twin = build(backend, EVERYTHING), build(backend, EVERYTHING)
+    x, y, masks = _step_args(0)
+    good = network.train_step(x, y, masks, 0.1, 0.9)
+    assert good.logits is not None
+    assert good.logits.shape == (len(y), 4)
+    assert int((good.logits.argmax(1) == y).sum()) == good.correct
+    params, velocities = network.params(), network.velocities()
+    # Beyond the last ReLU and pool, which in some frameworks make a number of it again.
+    last = {name: np.full_like(value, np.nan) for name, value in params.items() if name == "linear2.weight"}
+    network.restore({**params, **last}, velocities)
+    assert not np.isfinite(network.train_step(*_step_args(1), 0.1, 0.9).loss)
+    _same_bits(network.params(), {**params, **last})
+    _same_bits(network.velocities(), velocities)
+    # Nothing of its gradients stays behind.
+    for each in (network, twin):
+        each.restore(params, velocities)
+        each.train_step(*_step_args(2), 0.1, 0.9)
+    _same_bits(network.params(), twin.params())
+
+
 def test_restoring_no_velocities_stands_still(backend: Backend) -> None:
     network, fresh, params = build(backend, EVERYTHING), build(backend, EVERYTHING), random_params(EVERYTHING)
     network.train_step(*_step_args(0), 0.1, 0.9)

@@ -136,6 +136,41 @@ def test_masks_given_are_not_written_to(torch_backend: Backend, small: Architect
         np.testing.assert_array_equal(mask["dropout1"], value)
 
 
+def test_each_step_takes_its_own_rate(torch_backend: Backend, small: Architecture) -> None:
+    data = synthetic_dataset(48, 10)
+    params = randomness.initial_parameters(small, 0, "he")
+    fed, held = _build(torch_backend, small, params), _build(torch_backend, small, params, data="resident")
+    residents = loop.settle(held, small, data)
+    assert residents is not None
+    batches = list(training_batches(data.train, small, 16, seed=0, epoch=0))
+    rates = [0.01, 0.05, 0.02]
+    for batch, rate in zip(batches, rates, strict=True):
+        fed.train_step(batch.x, batch.y, batch.masks, rate, 0.9)
+    order = batch_order(48, 16, seed=0, epoch=0)
+    residents.train.train(order, iter([batch.masks for batch in batches]), rates, 0.9)
+    _nearly(held.params(), fed.params())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_from_a_loss_that_is_no_number_on_nothing_moves(
+    torch_backend: Backend, small: Architecture, momentum: float
+) -> None:
+    data = synthetic_dataset(48, 10)
+    params = randomness.initial_parameters(small, 0, "he")
+    held = _build(torch_backend, small, params, data="resident")
+    residents = loop.settle(held, small, data)
+    assert residents is not None
+    order = batch_order(48, 16, seed=0, epoch=0)
+    masks = [dict(randomness.dropout_masks(small, 16, 0, step)) for step in range(3)]
+    residents.train.train(order[:1], iter(masks), 0.05, momentum)
+    before = held.params(), held.velocities()
+    masks[1] = {name: np.full_like(mask, np.nan) for name, mask in masks[1].items()}
+    assert not np.isfinite(residents.train.train(order[1:], iter(masks[1:]), 0.05, momentum).loss)
+    for found, expected in zip((held.params(), held.velocities()), before, strict=True):
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value)
+
+
 def test_restored_it_goes_on_from_there(torch_backend: Backend, small: Architecture) -> None:
     """Also with velocities, and where there were none."""
     data = synthetic_dataset(48, 10)
