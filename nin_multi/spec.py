@@ -18,8 +18,10 @@ from nin_multi.errors import SpecError
 
 Shape = tuple[int, ...]
 
-Count = Annotated[int, Strict(), Field(ge=1)]
-Pad = Annotated[int, Strict(), Field(ge=0)]
+LARGEST_NUMBER = 2**31 - 1  # frameworks count in int32; and no product of a few such numbers grows without end
+MOST_LAYERS = 10_000  # those inside blocks too: whatever is done once per layer stays quick
+Count = Annotated[int, Strict(), Field(ge=1, le=LARGEST_NUMBER)]
+Pad = Annotated[int, Strict(), Field(ge=0, le=LARGEST_NUMBER)]
 Rate = Annotated[float, Strict(), Field(ge=0.0, lt=1.0)]
 # No dots and no digits in front: the name is also a child's name in the frameworks' own nets.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
@@ -262,7 +264,7 @@ class NinBlock(LayerBase):
     kernel_size: Size
     stride: Size = (1, 1)
     padding: Padding = (0, 0)
-    mlp_channels: tuple[Count, ...] | None = None
+    mlp_channels: Annotated[tuple[Count, ...], Field(max_length=MOST_LAYERS)] | None = None
     final_relu: Annotated[bool, Strict()] = True
 
     def inner(self) -> tuple[Layer, ...]:
@@ -320,12 +322,22 @@ def _trace_layer(layer: Layer, shape: Shape, name: str) -> TracedLayer:
     return TracedLayer(name, layer, shape, output, held, layer.multiply_adds(shape), tuple(parts))
 
 
+def _check_count(layers: list[Any] | tuple[Any, ...]) -> None:
+    """Before anything is made of them: raises SpecError where there are too many, blocks counting by what is inside."""
+    total = len(layers)
+    for layer in layers:
+        widths = layer.get("mlp_channels") if isinstance(layer, Mapping) else getattr(layer, "mlp_channels", None)
+        total += 2 * len(widths) if isinstance(widths, (list, tuple)) else 0
+    if total > MOST_LAYERS:
+        raise SpecError(f"expected at most {MOST_LAYERS:,} layers, those inside blocks too, got {total:,}")
+
+
 class Architecture(BaseModel):
     """A named list of layers and the size of one input, checked to fit together.
 
     Raises:
         pydantic.ValidationError: a field is missing, unknown or out of range.
-        SpecError: the layers do not fit; `layer_index` says which.
+        SpecError: the layers do not fit, `layer_index` says which; or there are more than 10,000.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -339,6 +351,7 @@ class Architecture(BaseModel):
         """Default names: type and number, counted per prefix, pool1 then pool2 whether max or average."""
         if not isinstance(data, Mapping) or not isinstance(data.get("layers"), (list, tuple)):
             return data
+        _check_count(data["layers"])
         counts: Counter[str] = Counter()
         named: list[Any] = []
         for layer in data["layers"]:
@@ -390,6 +403,22 @@ class Architecture(BaseModel):
     def with_input(self, size: tuple[int, int, int]) -> Architecture:
         """The same layers for another input (C, H, W). Raises SpecError where they do not fit it."""
         return Architecture.model_validate({**self.model_dump(), "input": size})
+
+    def without_last_relu(self) -> Architecture:
+        """The same layers with logits that no ReLU has cut off; unchanged where none does.
+
+        A class whose channel gives 0 for every image has no gradient any more, and is lost for good.
+        """
+        layers = list(self.layers)
+        for index in reversed(range(len(layers))):
+            layer = layers[index]
+            if isinstance(layer, NinBlock):
+                layers[index] = layer.model_copy(update={"final_relu": False})
+            if isinstance(layer, ReLU):
+                del layers[index]
+            if not isinstance(layer, Pool2d | Dropout | GlobalAvgPool2d | Flatten):
+                break
+        return Architecture.model_validate({**self.model_dump(), "layers": [layer.model_dump() for layer in layers]})
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Full parameter name -> shape, in the order of the layers."""

@@ -23,7 +23,7 @@ from nin_multi.cli.common import (
     table,
     tuning_of_each,
 )
-from nin_multi.cli.train import BatchOption, DeviceOption
+from nin_multi.cli.train import DeviceOption
 
 if TYPE_CHECKING:
     from nin_multi.bench.job import Job
@@ -62,6 +62,7 @@ NoHistoryOption = Annotated[bool, typer.Option("--no-history", help="Neither kee
 
 FEW = 16  # test images for the book, whose evaluation is not measured
 BOOK_STEPS = 5  # `train_ch6` divides by a fifth of them
+ImagesOption = Annotated[int, typer.Option("--batch-size", help="Images per step.")]
 
 
 def bench(
@@ -70,7 +71,7 @@ def bench(
     what: WhatOption = "harness,step,bare",
     vs: VsOption = None,
     precision: PrecisionsOption = None,
-    batch_size: BatchOption = 128,
+    batch_size: ImagesOption = 128,
     steps: StepsOption = 3,
     rounds: RoundsOption = 5,
     warm_up: WarmUpOption = None,

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from nin_multi.cli.common import DataDirOption, JsonOption, note, print_json
+from nin_multi.cli.recipe_options import TestOption
 from nin_multi.cli.stored import StoredBackendOption, WeightsArgument, read_stored
-from nin_multi.cli.train import DeviceOption, PrecisionOption, TestOption
+from nin_multi.cli.train import DeviceOption, PrecisionOption
 
 DatasetOption = Annotated[
     str | None, typer.Option("--dataset", metavar="NAME", help="The one they were trained on if not given.")

@@ -22,6 +22,22 @@ from nin_multi.cli.common import (
     parse_tuning,
     print_json,
 )
+from nin_multi.cli.recipe_options import (
+    BatchOption,
+    DecayOption,
+    DropoutOption,
+    EpochsOption,
+    FinalReluOption,
+    InitOption,
+    LrOption,
+    MomentumOption,
+    RecipeOption,
+    SeedOption,
+    TestOption,
+    TrainOption,
+    WarmUpOption,
+    make_recipe,
+)
 
 if TYPE_CHECKING:
     from nin_multi.spec import Architecture
@@ -36,26 +52,6 @@ DeviceOption = Annotated[
     str | None, typer.Option("--device", help="Such as cpu or cuda:0; the best here if not given.")
 ]
 PrecisionOption = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16, as the backend offers.")]
-EpochsOption = Annotated[int, typer.Option("--epochs", help="Passes over the training images.")]
-BatchOption = Annotated[int, typer.Option("--batch-size", help="Images per step.")]
-LrOption = Annotated[float, typer.Option("--lr", help="Learning rate of SGD.")]
-MomentumOption = Annotated[float, typer.Option("--momentum", help="As torch defines it; 0 is plain SGD.")]
-InitOption = Annotated[str, typer.Option("--init", metavar="xavier|he", help="Initial weights.")]
-DropoutOption = Annotated[
-    str,
-    typer.Option("--dropout", metavar="shared|native", help="Masks alike in all frameworks, or each one's own draw."),
-]
-TrainDropoutOption = Annotated[
-    str | None,
-    typer.Option(
-        "--dropout",
-        metavar="shared|native",
-        help="Masks alike in all frameworks, or each one's own draw; shared, and native where images stay on a GPU.",
-    ),
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of initial weights, order and dropout masks.")]
-TrainOption = Annotated[int | None, typer.Option("--train-examples", metavar="N", help="Only the first N.")]
-TestOption = Annotated[int | None, typer.Option("--test-examples", metavar="N", help="Only the first N.")]
 RunDirOption = Annotated[Path | None, typer.Option("--run-dir", help="A directory that holds no run yet.")]
 ResumeOption = Annotated[
     Path | None,
@@ -76,12 +72,16 @@ def train(
     input: InputOption = None,
     dataset: DatasetOption = "auto",
     data_dir: DataDirOption = None,
-    epochs: EpochsOption = 10,
-    batch_size: BatchOption = 128,
-    lr: LrOption = 0.1,
-    momentum: MomentumOption = 0.0,
-    init: InitOption = "xavier",
-    dropout: TrainDropoutOption = None,
+    recipe: RecipeOption = "book",
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    lr: LrOption = None,
+    momentum: MomentumOption = None,
+    init: InitOption = None,
+    warm_up: WarmUpOption = None,
+    decay: DecayOption = None,
+    final_relu: FinalReluOption = None,
+    dropout: DropoutOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
@@ -102,12 +102,9 @@ def train(
         given = {name for name in context.params if _is_given(context, name)}
         result = _resume(resume, given, backend, epochs, device, precision, data_dir, how)
     else:
-        from nin_multi.training.recipe import Recipe
-
-        chosen = dropout or "shared"
-        recipe = Recipe(epochs, batch_size, lr, seed, train_examples, test_examples, momentum, init, chosen)
+        made = make_recipe(context.params)
         architecture = load_architecture(arch, input)
-        job = _job(_named(backend), device, precision, architecture, (dataset, data_dir), recipe, **how)
+        job = _job(_named(backend), device, precision, architecture, (dataset, data_dir), made, **how)
         job = job if dropout else job.with_default_dropout()
         from nin_multi.training.display import choose_display
         from nin_multi.training.run import train as run
@@ -164,7 +161,7 @@ def _resume(
     run: Path,
     given: set[str],
     backend: str | None,
-    epochs: int,
+    epochs: int | None,
     device: str | None,
     precision: str | None,
     data_dir: Path | None,
@@ -183,7 +180,7 @@ def _resume(
     facts = directory.facts()
     last = {**facts, **(facts.get("resumed") or [{}])[-1]}
     recipe = directory.recipe()
-    if "epochs" in given:
+    if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
     chosen = backend or last["backend"]
     if chosen == last["backend"]:

@@ -27,7 +27,8 @@ from nin_multi.cli.common import (
     table,
     tuning_of_each,
 )
-from nin_multi.cli.train import DeviceOption, PrecisionOption, SeedOption
+from nin_multi.cli.recipe_options import SeedOption
+from nin_multi.cli.train import DeviceOption, PrecisionOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

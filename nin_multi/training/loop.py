@@ -188,7 +188,8 @@ def _epoch(network: Network, batches: Ahead[Batch], recipe: Recipe, progress: Pr
     clock = time.perf_counter()
     for batch in batches:
         began = time.perf_counter()
-        result = network.train_step(batch.x, batch.y, batch.masks, recipe.lr, recipe.momentum)
+        rate = recipe.rate(progress.step, progress.steps)
+        result = network.train_step(batch.x, batch.y, batch.masks, rate, recipe.momentum)
         now = time.perf_counter()
         _count(progress, result, 1, compute_seconds=now - began, seconds=now - clock)
         clock = now
@@ -244,7 +245,8 @@ def _resident_epoch(
     while left:
         steps = min(progress.to_next_point(), most)
         began = time.perf_counter()
-        result = train.train(left[:steps], masks, recipe.lr, recipe.momentum)
+        rates = [recipe.rate(progress.step + number, progress.steps) for number in range(steps)]
+        result = train.train(left[:steps], masks, rates, recipe.momentum)
         now = time.perf_counter()
         left = left[steps:]
         most = max(int(STRETCH_SECONDS * steps / max(now - began, 1e-9)), 1)

@@ -50,6 +50,10 @@ class Job:
     tune: str = "off"
     recorded: Mapping[str, str] | None = None
 
+    def __post_init__(self) -> None:
+        if not self.recipe.final_relu:
+            object.__setattr__(self, "architecture", self.architecture.without_last_relu())
+
     def title(self) -> str:
         """What is trained on what, for headers and pictures."""
         return f"{self.architecture.name} on {self.dataset.title}, {self.backend.name}"
@@ -308,6 +312,9 @@ def _choices(recipe: Recipe) -> str:
     words = [f"learning rate {recipe.lr:g}"]
     words += [f"momentum {recipe.momentum:g}"] if recipe.momentum else []
     words += ["He initialisation"] if recipe.init == "he" else []
+    words += [f"warm-up over {_count(recipe.warm_up, 'step')}"] if recipe.warm_up else []
+    words += [f"{recipe.decay} decay"] if recipe.decay != "none" else []
+    words += ["no ReLU before the logits"] if not recipe.final_relu else []
     words += ["the framework's own dropout"] if recipe.dropout == "native" else []
     return ", ".join(words)
 
@@ -379,6 +386,9 @@ def _finish(
         "lr": job.recipe.lr,
         "momentum": job.recipe.momentum,
         "init": job.recipe.init,
+        "warm_up": job.recipe.warm_up,
+        "decay": job.recipe.decay,
+        "final_relu": job.recipe.final_relu,
         "dropout": job.recipe.dropout,
         "seed": job.recipe.seed,
         "loss": _number(progress.epoch_totals.mean_loss()),
