@@ -1,31 +1,29 @@
-"""The `Backend` and `Network` protocols and what adapters share; it names no framework and imports none.
+"""The `Backend` and `Network` protocols and what both sides of them share; it names no framework and imports none.
 
 NumPy stands at the border: arrays go in and come out, x is (N, C, H, W) float32 in [0, 1], y is (N,) int.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nin_multi.book import BookRound
-from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer, UsageError
+from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer
+from nin_multi.knobs import Knob, Tuning
 from nin_multi.spec import Architecture, TracedLayer
 
 Params = Mapping[str, NDArray[np.float32]]  # "block1.conv.weight": (out, in, kh, kw); ".bias": (out,)
 Images = NDArray[np.float32]  # (N, C, H, W)
 Labels = NDArray[np.int32]  # (N,)
 Masks = Mapping[str, NDArray[np.float32]]  # dropout layer's name -> (N, ...), 0 or 1 / (1 - rate)
-Tuning = Mapping[str, str]  # a knob's name -> the value chosen, such as {"micro_batch": "32"}
 
 
 @dataclass(frozen=True)
@@ -38,16 +36,7 @@ class StepResult:
     loss: float
     correct: int
     count: int
-    logits: NDArray[Any] | None = None
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One choice in how a net is computed. Whatever is chosen, it is the same net: only roundings and speed differ."""
-
-    name: str
-    values: tuple[str, ...]  # the default first
-    measured: bool = True  # whether the values can be tried against each other within one process
+    logits: NDArray[Any] | None = field(default=None, compare=False, repr=False)
 
 
 class Network(Protocol):
@@ -252,68 +241,6 @@ def cores() -> int:
     """Processors this process may run on."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def micro_batch_knob(default: str = "all") -> Knob:
-    """How many images go through the net at once; a batch's gradient is the sum of theirs, so this is exact.
-
-    Few of them stay in the processor's caches and need less memory; many make larger products.
-    """
-    return Knob("micro_batch", tuple(dict.fromkeys((default, "all", "8", "16", "32", "64"))))
-
-
-def micro_batches(count: int, tuning: Tuning) -> list[slice]:
-    """A batch of so many images in pieces of `tuning["micro_batch"]`; the last may be smaller.
-
-    >>> micro_batches(5, {"micro_batch": "2"})
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
-    size = count if tuning["micro_batch"] == "all" else int(tuning["micro_batch"])
-    return [slice(first, min(first + size, count)) for first in range(0, count, size)] or [slice(0, 0)]
-
-
-def complete_tuning(knobs: tuple[Knob, ...], tuning: Tuning | None) -> dict[str, str]:
-    """The value of every knob: the one chosen, else its default. Raises UsageError for one that there is not."""
-    offered = {knob.name: knob for knob in knobs}
-    for name, value in (tuning or {}).items():
-        if name not in offered:
-            there = ", ".join(offered) or "none"
-            raise UsageError(f"tuning: expected one of these knobs: {there}; got {name!r}")
-        if value not in offered[name].values:
-            there = ", ".join(offered[name].values)
-            raise UsageError(f"tuning: {name}: expected one of {there}; got {value!r}")
-    return {knob.name: (tuning or {}).get(knob.name, knob.values[0]) for knob in knobs}
-
-
-def allocator_environment() -> dict[str, str]:
-    """Keep large blocks in the process: glibc otherwise returns each one, and every step faults them in anew."""
-    gigabytes = str(2**32)
-    return {
-        "MALLOC_MMAP_THRESHOLD_": gigabytes,
-        "MALLOC_TRIM_THRESHOLD_": gigabytes,
-        "MALLOC_TOP_PAD_": str(64 * 2**20),
-    }
-
-
-def import_framework(module: str, *, extra: str) -> ModuleType:
-    """Import a framework by name. Raises BackendUnavailable, saying whether it is missing or broken."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name == module.partition(".")[0]:
-            remedy = f"Install it: pip install -c constraints.txt 'nin-multi[{extra}]'"
-            raise BackendUnavailable(f"{extra}: the package {module!r} is not installed.\n{remedy}") from None
-        raise _broken(module, extra, error) from error
-    except Exception as error:  # a broken framework raises anything: AttributeError, OSError, RuntimeError
-        raise _broken(module, extra, error) from error
-
-
-def _broken(module: str, extra: str, error: Exception) -> BackendUnavailable:
-    reason = (str(error).strip().splitlines() or [""])[0]
-    return BackendUnavailable(
-        f"{extra}: the package {module!r} is installed but breaks on import ({type(error).__name__}: {reason}).\n"
-        "Compare your versions with constraints.txt."
-    )
 
 
 def check_request(backend: Backend, device: str, precision: str) -> None:

@@ -17,21 +17,10 @@ import numpy as np
 from numpy.lib import stride_tricks
 from numpy.typing import NDArray
 
-from nin_multi.backend import (
-    Images,
-    Knob,
-    Labels,
-    Masks,
-    Params,
-    StepResult,
-    Tuning,
-    check_params,
-    check_request,
-    complete_tuning,
-    unsupported,
-)
+from nin_multi.backend import Images, Labels, Masks, Params, StepResult, check_params, check_request, unsupported
 from nin_multi.book import BookRound
 from nin_multi.errors import BackendUnavailable, UsageError
+from nin_multi.knobs import Knob, Tuning, complete_tuning
 from nin_multi.spec import (
     Architecture,
     AvgPool2d,

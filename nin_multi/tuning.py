@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from nin_multi import machine, randomness, tuning_store
-from nin_multi.backend import Backend, Knob, Tuning, complete_tuning
+from nin_multi.backend import Backend
 from nin_multi.data.batches import Batch
 from nin_multi.errors import NinMultiError
+from nin_multi.knobs import Knob, Tuning, complete_tuning
 from nin_multi.spec import Architecture
 from nin_multi.tuning_store import Candidate, Found
 

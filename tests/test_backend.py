@@ -1,19 +1,17 @@
-"""What adapters share: refusing with words, checking parameters, telling a missing framework from a broken one."""
+"""What every backend is held to: refusing with words, checking parameters, counting the cores it may use."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from strategies import refused
 
 from nin_multi import load
-from nin_multi.backend import check_params, import_framework, unsupported
+from nin_multi.backend import check_params, unsupported
 from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer
 from nin_multi.oracle import NumpyBackend
 from nin_multi.randomness import initial_parameters
@@ -98,69 +96,7 @@ def test_a_layer_without_a_form() -> None:
     assert str(error) == "mine: no form of layer 'block1.mlp1' (conv2d)"
 
 
-# --- importing a framework -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder on sys.path, forgotten afterwards with all that was imported from it."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
-def write_package(folder: Path, name: str, text: str) -> None:
-    (folder / name).mkdir()
-    (folder / name / "__init__.py").write_text(text)
-
-
-def test_a_framework_that_is_there(packages: Path) -> None:
-    write_package(packages, "healthy_frame", "__version__ = '1.2'\n")
-    assert import_framework("healthy_frame", extra="healthy").__version__ == "1.2"
-
-
-@pytest.mark.parametrize("module", ["absent_frame", "absent_frame.nn"])
-def test_a_framework_that_is_missing(packages: Path, module: str) -> None:
-    with refused(
-        BackendUnavailable,
-        f"absent: the package {module!r} is not installed",
-        "pip install -c constraints.txt 'nin-multi[absent]'",
-    ):
-        import_framework(module, extra="absent")
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("import math\nmath.no_such_thing\n", ("AttributeError", "no_such_thing")),
-        ("import absent_dependency\n", ("ModuleNotFoundError", "No module named 'absent_dependency'")),
-        ("import broken_frame.absent_part\n", ("ModuleNotFoundError", "'broken_frame.absent_part'")),
-        ("from math import no_such_name\n", ("ImportError", "no_such_name")),
-        ("import ctypes\nctypes.CDLL('libabsent.so.7')\n", ("OSError", "libabsent.so.7")),
-        ("raise RuntimeError('first line\\n  second\\nthird')\n", ("RuntimeError: first line)",)),
-        ("raise ValueError\n", ("ValueError",)),
-        ("def f(:\n", ("SyntaxError",)),
-    ],
-)
-def test_a_framework_that_is_broken(packages: Path, text: str, words: tuple[str, ...]) -> None:
-    write_package(packages, "broken_frame", text)
-    with refused(
-        BackendUnavailable,
-        "broken: the package 'broken_frame' is installed but breaks on import",
-        "constraints.txt",
-        *words,
-    ):
-        import_framework("broken_frame", extra="broken")
-
-
-def test_the_first_cause_is_kept_for_debugging(packages: Path) -> None:
-    write_package(packages, "broken_frame", "1 / 0\n")
-    with pytest.raises(BackendUnavailable) as caught:
-        import_framework("broken_frame", extra="broken")
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
-    assert caught.value.exit_status == 3
+# --- the machine ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process to a core")

@@ -13,8 +13,9 @@ import pytest
 from strategies import refused
 
 from nin_multi import machine, tuning, tuning_store
-from nin_multi.backend import Knob, StepResult, micro_batch_knob
+from nin_multi.backend import StepResult
 from nin_multi.errors import UsageError
+from nin_multi.knobs import Knob, micro_batch_knob
 from nin_multi.oracle import NumpyBackend
 from nin_multi.spec import Architecture
 from nin_multi.tuning import Case, chosen, measure, worth_trying

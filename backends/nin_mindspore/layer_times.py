@@ -1,8 +1,7 @@
-"""How long each layer takes alone, forward and backward, on what comes to it in training; not what it computes."""
+"""MindSpore's layers and the time of one, forward and backward, for `nin_multi.layer_times`; not what it computes."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,29 +10,21 @@ import mindspore
 from mindspore import Tensor, nn, ops
 
 from nin_mindspore.network import MindSporeNetwork
-from nin_multi.backend import Images, micro_batches
+from nin_multi.backend import Images
 
 
-def layer_times(network: MindSporeNetwork, x: Images, warm_up: int, repeats: int) -> Iterator[tuple[str, float, float]]:
-    """Name, seconds forward, seconds backward: medians of `repeats`, after `warm_up` that do not count.
-
-    One piece of the batch goes through, as in training; the seconds are those of all pieces.
-    """
-    piece = micro_batches(len(x), network.tuning)[0]
-    pieces = len(x) / (piece.stop - piece.start)
+def enter(network: MindSporeNetwork, images: Images) -> Any:
+    """The images as they come to the first layer; the net is in training mode from here on."""
     network.net.set_train(True)
-    value = network.net.enter(Tensor(x[piece]))
-    is_first = True  # of images, training takes no gradient
-    for name, layer in _leaves(network.net.layers, ""):
-        once = _passes(layer, value, by_input=not is_first)
-        times = [once() for _ in range(warm_up + repeats)][warm_up:]
-        yield name, *(pieces * statistics.median(way) for way in zip(*times, strict=True))
-        value = layer(value)
-        is_first = False
+    return network.net.enter(Tensor(images))
+
+
+def layers(network: MindSporeNetwork) -> Iterator[tuple[str, Any]]:
+    """The layers, those in blocks one by one, by their dotted names."""
+    return _leaves(network.net.layers, "")
 
 
 def _leaves(net: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """The layers, those in blocks one by one, by their dotted names."""
     for name, layer in net.name_cells().items():
         if isinstance(layer, nn.SequentialCell):
             yield from _leaves(layer, f"{prefix}{name}.")
@@ -41,12 +32,12 @@ def _leaves(net: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", layer
 
 
-def _passes(layer: Any, x: Any, *, by_input: bool) -> Callable[[], tuple[float, float]]:
+def timed_pass(network: MindSporeNetwork, layer: Any, x: Any, *, is_first: bool) -> Callable[[], tuple[float, float]]:
     """A function that goes through one layer and back, and returns the seconds of both ways.
 
     A compiled graph goes both ways or only forward, so the way back is what the first takes longer than the second.
     """
-    weights = tuple(layer.trainable_params())
+    weights, by_input = tuple(layer.trainable_params()), not is_first
     forward, both = mindspore.jit(_there(layer)), None
     ones = ops.ones_like(layer(x))
     if by_input or weights:
@@ -57,6 +48,11 @@ def _passes(layer: Any, x: Any, *, by_input: bool) -> Callable[[], tuple[float, 
         return there, 0.0 if both is None else max(_seconds(both, x, ones) - there, 0.0)
 
     return once
+
+
+def output(network: MindSporeNetwork, layer: Any, x: Any) -> Any:
+    """What comes to the next layer, with nothing behind it to go back to."""
+    return layer(x)
 
 
 def _there(layer: Any) -> Any:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from nin_mindspore.layers import compile_architecture
 from nin_mindspore.products import channels_first, channels_last, compile_products
-from nin_multi.backend import Images, Labels, Masks, Params, StepResult, Tuning, micro_batches
+from nin_multi.backend import Images, Labels, Masks, Params, StepResult
+from nin_multi.knobs import Tuning, micro_batches
 from nin_multi.spec import Architecture
 
 

@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nin_multi.backend import (
-    Images,
-    Knob,
-    Labels,
-    Params,
-    Tuning,
-    allocator_environment,
-    check_params,
-    check_request,
-    complete_tuning,
-    cores,
-    import_framework,
-    micro_batch_knob,
-)
-from nin_multi.book import BookRound
+from nin_multi.adapter import Adapter, allocator_environment
+from nin_multi.backend import Params, cores
+from nin_multi.knobs import Knob, Tuning, micro_batch_knob
 from nin_multi.spec import Architecture
 
 if TYPE_CHECKING:
     from nin_mxnet.network import MXNetNetwork
 
 
-class MXNetBackend:
+class MXNetBackend(Adapter):
     """MXNet Gluon on the CPU, or on an NVIDIA GPU where its build sees one."""
 
     name = "mxnet"
     precisions = ("fp32",)
     weights_suffixes = (".params",)
+    weights_need_framework = False  # they are read and written byte by byte
     relu_takes_an_index = False  # an activation is part of its convolution
     warm_up_steps = 3
 
-    def version(self) -> str:
-        return str(self._import().__version__)
-
     def devices(self) -> tuple[str, ...]:
-        gpus = self._import().context.num_gpus()
+        gpus = self.framework().context.num_gpus()
         return (*(f"gpu:{i}" for i in range(gpus)), "cpu")
 
     def facts(self) -> Mapping[str, str]:
-        mxnet = self._import()
+        mxnet = self.framework()
         features = mxnet.runtime.Features()
         return {
             # There is no way to ask MXNet itself; this is the OpenMP it computes with.
@@ -64,80 +48,18 @@ class MXNetBackend:
     def knobs(self, architecture: Architecture, *, device: str, precision: str) -> tuple[Knob, ...]:
         return (micro_batch_knob("32"),)
 
-    def build(
-        self,
-        architecture: Architecture,
-        params: Params,
-        *,
-        device: str,
-        precision: str,
-        seed: int | None = None,
-        tuning: Tuning | None = None,
+    def seed(self, seed: int) -> None:
+        self.framework().random.seed(seed)
+
+    def network(
+        self, architecture: Architecture, params: Params, device: str, precision: str, tuning: Tuning
     ) -> MXNetNetwork:
-        check_request(self, device, precision)
-        check_params(architecture, params)
-        chosen = complete_tuning(self.knobs(architecture, device=device, precision=precision), tuning)
-        if seed is not None:
-            self._import().random.seed(seed)
         from nin_mxnet.network import MXNetNetwork
 
-        return MXNetNetwork(architecture, params, device, chosen)
+        return MXNetNetwork(architecture, params, device, tuning)
 
-    def bare_loop(
-        self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str
-    ) -> Callable[[int], float]:
-        network = self.build(architecture, params, device=device, precision=precision)
-        from nin_mxnet.bare import bare_loop
-
-        return bare_loop(network, x, y)
-
-    @property
-    def bare_tuning(self) -> Tuning:
-        return {}
-
-    def matrix_product(self, size: int, *, device: str, precision: str) -> Callable[[], float]:
-        check_request(self, device, precision)
-        self._import()
-        from nin_mxnet.bare import product
-
-        return product(size, device, precision)
-
-    def layer_times(
-        self,
-        architecture: Architecture,
-        params: Params,
-        x: Images,
-        *,
-        device: str,
-        precision: str,
-        repeats: int,
-        tuning: Tuning | None = None,
-    ) -> Iterator[tuple[str, float, float]]:
-        network = self.build(architecture, params, device=device, precision=precision, tuning=tuning)
-        from nin_mxnet.layer_times import layer_times
-
-        return layer_times(network, x, self.warm_up_steps, repeats)
-
-    def book_loop(
-        self, architecture: Architecture, files: Path, *, device: str, batch_size: int
-    ) -> Callable[[], BookRound]:
-        check_request(self, device, "fp32")
-        from nin_mxnet.book import book_loop
-
-        return book_loop(architecture, files, device, batch_size)
-
-    def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
-        from nin_mxnet import weights_file
-
-        return weights_file.read(path)
-
-    def write_weights(self, path: Path, named: Params) -> None:
-        from nin_mxnet import weights_file
-
-        weights_file.write(path, named)
-
-    def _import(self) -> Any:
+    def framework(self) -> Any:
         # MXNet 1.9.1 still says numpy.bool, which NumPy 1.24 took away.
         if "bool" not in np.__dict__:
             np.bool = bool  # type: ignore[attr-defined]
-        return import_framework("mxnet", extra="mxnet")
+        return super().framework()

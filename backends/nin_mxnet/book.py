@@ -16,7 +16,7 @@ from unittest import mock
 import mxnet as mx
 from mxnet.gluon.data import vision
 
-from nin_multi.backend import import_framework
+from nin_multi.adapter import import_framework
 from nin_multi.book import BookRound, LoaderClock, image_size, printed_rate
 from nin_multi.spec import Architecture
 from nin_mxnet.layers import compile_architecture

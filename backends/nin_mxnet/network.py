@@ -12,7 +12,8 @@ from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock, nn
 from numpy.typing import NDArray
 
-from nin_multi.backend import Images, Labels, Masks, Params, StepResult, Tuning, micro_batches
+from nin_multi.backend import Images, Labels, Masks, Params, StepResult
+from nin_multi.knobs import Tuning, micro_batches
 from nin_multi.spec import Architecture
 from nin_mxnet.layers import compile_architecture
 

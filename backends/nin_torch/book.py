@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from nin_multi.backend import import_framework
+from nin_multi.adapter import import_framework
 from nin_multi.book import BookRound, LoaderClock, image_size, printed_rate
 from nin_multi.spec import Architecture
 from nin_torch.layers import compile_architecture

@@ -1,42 +1,35 @@
-"""How long each layer takes alone, forward and backward, on what comes to it in training; not what it computes."""
+"""PyTorch's layers and the time of one, forward and backward, for `nin_multi.layer_times`; not what it computes."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from nin_multi.backend import Images, micro_batches
+from nin_multi.backend import Images
 from nin_torch.network import TorchNetwork
 
 
-def layer_times(network: TorchNetwork, x: Images, warm_up: int, repeats: int) -> Iterator[tuple[str, float, float]]:
-    """Name, seconds forward, seconds backward: medians of `repeats`, after `warm_up` that do not count.
-
-    One piece of the batch goes through, as in training; the seconds are those of all pieces.
-    """
-    piece = micro_batches(len(x), network.tuning)[0]
-    pieces = len(x) / (piece.stop - piece.start)
+def enter(network: TorchNetwork, images: Images) -> Tensor:
+    """The images as they come to the first layer; the net is in training mode from here on."""
     network.module.train()
-    value = network.batch_tensor(x[piece])
-    is_first = True  # of images, training takes no gradient
+    return network.batch_tensor(images)
+
+
+def layers(network: TorchNetwork) -> Iterator[tuple[str, nn.Module]]:
+    """The layers, those in blocks one by one, by their dotted names."""
     for name, layer in network.module.named_modules():
-        if isinstance(layer, nn.Sequential):
-            continue
-        value.requires_grad_(not is_first)
-        once = _passes(network, layer, value)
-        times = [once() for _ in range(warm_up + repeats)][warm_up:]
-        yield name, *(pieces * statistics.median(way) for way in zip(*times, strict=True))
-        with network.autocast():
-            value = layer(value).detach()
-        is_first = False
+        if not isinstance(layer, nn.Sequential):
+            yield name, layer
 
 
-def _passes(network: TorchNetwork, layer: nn.Module, x: Tensor) -> Callable[[], tuple[float, float]]:
+def timed_pass(
+    network: TorchNetwork, layer: nn.Module, x: Tensor, *, is_first: bool
+) -> Callable[[], tuple[float, float]]:
     """A function that goes through one layer and back, and returns the seconds of both ways."""
+    x.requires_grad_(not is_first)
 
     def once() -> tuple[float, float]:
         x.grad = None
@@ -57,6 +50,13 @@ def _passes(network: TorchNetwork, layer: nn.Module, x: Tensor) -> Callable[[], 
         return half - began, time.perf_counter() - turned
 
     return once
+
+
+def output(network: TorchNetwork, layer: nn.Module, x: Tensor) -> Tensor:
+    """What comes to the next layer, with nothing behind it to go back to."""
+    with network.autocast():
+        y: Tensor = layer(x)
+    return y.detach()
 
 
 def _wait(device: torch.device) -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 
-from nin_multi.backend import Images, Labels, Masks, Params, Resampling, StepResult, Tuning, micro_batches
+from nin_multi.backend import Images, Labels, Masks, Params, Resampling, StepResult
+from nin_multi.knobs import Tuning, micro_batches
 from nin_multi.spec import Architecture
 from nin_torch.layers import compile_architecture
 from nin_torch.resident import ResidentSplit, put_on_device

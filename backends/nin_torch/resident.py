@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 
-from nin_multi.backend import Labels, Masks, Resampling, StepResult, micro_batches
+from nin_multi.backend import Labels, Masks, Resampling, StepResult
+from nin_multi.knobs import micro_batches
 from nin_torch.pictures import Pictures, output_bytes
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nin_multi.backend import Knob
+from nin_multi.knobs import Knob
 
 
 def resident_knobs(device: str) -> tuple[Knob, ...]:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nin_multi.backend import Labels, Masks, micro_batch_knob, micro_batches
+from nin_multi.backend import Labels, Masks
 from nin_multi.checks.explanations import MATCH, Hypothesis, choose, just
 from nin_multi.checks.problem import Problem
 from nin_multi.checks.truth import MOMENTUM, MOMENTUM_RATES, STEP_RATE
+from nin_multi.knobs import micro_batch_knob, micro_batches
 from nin_multi.oracle import Array, NumpyNetwork, cross_entropy
 
 MATCH_MOVE = 1e-2  # a step is a small difference of rounded parameters

@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nin_multi.backend import Backend, Masks, Network, StepResult, Tuning, complete_tuning
+from nin_multi.backend import Backend, Masks, Network, StepResult
 from nin_multi.checks import layer_causes, training_causes
 from nin_multi.checks.dropout import drawn_mask, dropout_probe, fault_of
 from nin_multi.checks.problem import Problem
 from nin_multi.checks.report import ROOM, Finding, Report, tolerances
 from nin_multi.checks.truth import MOMENTUM, MOMENTUM_RATES, STEP_RATE, Truth
 from nin_multi.errors import NinMultiError
+from nin_multi.knobs import Tuning, complete_tuning
 from nin_multi.spec import Architecture
 
 Answer = TypeVar("Answer")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from nin_multi.backend import Backend, Tuning
+    from nin_multi.backend import Backend
+    from nin_multi.knobs import Tuning
     from nin_multi.spec import Architecture
 
 ArchOption = Annotated[
@@ -134,8 +135,8 @@ def tuning_of_each(
     Raises UsageError for a knob that none of them has, or a value that one does not know.
     """
     from nin_multi import launcher, registry
-    from nin_multi.backend import complete_tuning
     from nin_multi.errors import UsageError
+    from nin_multi.knobs import complete_tuning
 
     tuning = parse_tuning(words)
     if not tuning:

@@ -133,7 +133,7 @@ def content(tmp_path: Path) -> Callable[[], dict[str, bytes | None]]:
 
 PLUGIN = '''
 import os
-from nin_multi.backend import import_framework
+from nin_multi.adapter import import_framework
 from nin_multi.oracle import NumpyBackend, NumpyNetwork
 
 

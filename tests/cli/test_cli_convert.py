@@ -33,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nin_multi.backend import import_framework
+from nin_multi.adapter import import_framework
 from nin_multi.errors import CheckpointError
 from nin_multi.oracle import NumpyBackend
 

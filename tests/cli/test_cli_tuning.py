@@ -15,7 +15,7 @@ from nin_multi.tuning_store import Found
 
 PLUGIN = '''
 import os
-from nin_multi.backend import Knob, complete_tuning, micro_batch_knob
+from nin_multi.knobs import Knob, complete_tuning, micro_batch_knob
 from nin_multi.oracle import NumpyBackend
 
 

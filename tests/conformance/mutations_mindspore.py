@@ -24,7 +24,7 @@ from mutations_alike import (
 
 from nin_mindspore import layers, network
 from nin_mindspore.network import MindSporeNetwork
-from nin_multi.backend import Tuning
+from nin_multi.knobs import Tuning
 from nin_multi.spec import AvgPool2d, Conv2d, Dropout, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, ReLU
 
 # Layers as people write them; the product form has a list of its own.

@@ -26,7 +26,7 @@ from mutations_alike import (
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
-from nin_multi.backend import Tuning
+from nin_multi.knobs import Tuning
 from nin_multi.spec import AvgPool2d, Conv2d, Dropout, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, ReLU
 from nin_mxnet import layers, network
 from nin_mxnet.network import MXNetNetwork

@@ -10,7 +10,7 @@ from mutations_alike import Patch, Planting
 from mutations_mindspore import surroundings
 
 from nin_mindspore import products
-from nin_multi.backend import Tuning
+from nin_multi.knobs import Tuning
 
 __all__ = ["PLANTINGS", "TUNING", "surroundings"]
 

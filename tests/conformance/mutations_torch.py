@@ -22,7 +22,7 @@ from mutations_alike import (
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 
-from nin_multi.backend import Tuning
+from nin_multi.knobs import Tuning
 from nin_multi.spec import AvgPool2d, Conv2d, Dropout, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, ReLU
 from nin_torch import layers, network
 from nin_torch.network import TorchNetwork

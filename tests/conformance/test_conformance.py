@@ -21,9 +21,10 @@ from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLay
 from nin_multi.randomness import Purpose
 from nin_multi.spec import Architecture, LayerBase
 from nin_multi.training.display import Silent
-from nin_multi.training.loop import Progress
+from nin_multi.training.job import Job
+from nin_multi.training.progress import Progress
 from nin_multi.training.recipe import Recipe
-from nin_multi.training.run import Job, resume, train
+from nin_multi.training.run import resume, train
 from nin_multi.training.run_directory import RunDirectory
 from nin_multi.weights import load_weights
 

@@ -26,7 +26,8 @@ from mutations import (
 )
 
 from nin_multi import checks
-from nin_multi.backend import Backend, Tuning
+from nin_multi.backend import Backend
+from nin_multi.knobs import Tuning
 from nin_multi.oracle import NumpyBackend
 from nin_multi.spec import Conv2d, Linear
 
