@@ -1,15 +1,10 @@
-"""Fetch the four published files into the user's cache; not about reading them, nor about when to fetch.
-
-An address is asked first whether it answers at all, in a thread with a time limit: the resolver and the list
-of a host's addresses have no common limit, and a machine without network must fall back in seconds.
-"""
+"""Fetch the four published files into the user's cache: from where, by whom; not about reading them, nor when."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlsplit
@@ -17,6 +12,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from nin_multi.data.fashion_mnist import FILES, DataFile
+from nin_multi.data.transfer import TransferFailed, fetch, is_published, require_answer
 from nin_multi.errors import DataError
 
 __all__ = ["ADDRESSES", "cache_folder", "download_fashion_mnist"]
@@ -27,8 +23,6 @@ ADDRESSES = (
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
 )
 ANSWER_SECONDS = 7.0  # for each address, so that both together stay below 15
-CONNECT_SECONDS = 10.0
-STALL_SECONDS = 30.0  # without a single byte, once the transfer runs
 
 
 def cache_folder() -> Path:
@@ -40,128 +34,79 @@ def download_fashion_mnist(folder: Path | None = None) -> Path:
     """Fetch the published .gz files that `folder` (default: the user's cache) lacks, and return the folder.
 
     Each is written under a temporary name, verified by SHA-256 and only then renamed; files that are there
-    and verify are kept. The second address is tried where the first fails. Raises DataError, in one line,
-    where no address yields all files; at most about 14 seconds pass where none answers.
+    and verify are kept, and what an attempt that broke off has left is gone on with. The second address is tried
+    where the first fails. Of several processes one fetches, the others say on stderr that they wait. Raises
+    DataError, in one line, where no address yields all files or the folder cannot be written; at most about
+    14 seconds pass where no address answers.
     """
     folder = cache_folder() if folder is None else folder
     failures = []
-    for address in ADDRESSES:
-        try:
-            _fetch_all(address, folder)
-            return folder
-        except (OSError, ValueError) as error:  # all of requests' are OSErrors; ValueError: pooch's checksum
-            failures.append(f"{urlsplit(address).netloc}: {_reason(error)}")
+    try:
+        for address in ADDRESSES:
+            try:
+                _fetch_all(address, folder)
+                return folder
+            except TransferFailed as failure:
+                failures.append(f"{urlsplit(address).netloc}: {failure}")
+    except OSError as error:  # the folder's; the network's are TransferFailed
+        raise DataError(
+            f"Fashion-MNIST could not be downloaded: {folder} cannot be written ({error.strerror or error})."
+        ) from None
     raise DataError(f"Fashion-MNIST could not be downloaded ({'; '.join(failures)}).")
 
 
 def _fetch_all(address: str, folder: Path) -> None:
-    import pooch  # here, because it is slow to import and most runs download nothing
+    if not (lacking := _lacking(folder)):
+        return
+    # Before the lock: without network, several processes find that out at the same time and not in turn.
+    require_answer(address + lacking[0].gz_name, ANSWER_SECONDS)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        for file in _lacking(folder):
+            with _progress(file) as show:
+                fetch(address + file.gz_name, file, folder, show)
 
-    lacking = [file for file in FILES if not _is_verified(folder / file.gz_name, file)]
-    if lacking:
-        _require_answer(address + lacking[0].gz_name)
-        folder.mkdir(parents=True, exist_ok=True)
-    logger: logging.Logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it would announce every file on stderr, beside the progress bar
+
+def _lacking(folder: Path) -> list[DataFile]:
+    return [file for file in FILES if not is_published(folder / file.gz_name, file)]
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system takes back however a process ends."""
+    from filelock import FileLock, Timeout  # here, because most runs download nothing
+
+    lock = FileLock(folder / ".download.lock")
     try:
-        for file in lacking:
-            _fetch(address, file, folder)
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Another process is fetching Fashion-MNIST into {folder}: waiting for it.", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
     finally:
-        logger.setLevel(level)
+        lock.release()
 
 
-def _is_verified(path: Path, file: DataFile) -> bool:
-    import pooch
-
-    return path.is_file() and pooch.file_hash(str(path)) == file.gz_sha256
-
-
-def _fetch(address: str, file: DataFile, folder: Path) -> None:
-    import pooch
-
-    bar = _Bar(file.gz_name, file.gz_bytes, sys.stderr) if sys.stderr.isatty() else None
-    downloader = pooch.HTTPDownloader(
-        progressbar=bar or False,
-        chunk_size=1 << 16,
-        timeout=(CONNECT_SECONDS, STALL_SECONDS),
-        headers={"Accept-Encoding": "identity"},  # or a server may wrap the .gz in another gzip
-    )
-    pooch.retrieve(
-        address + file.gz_name,
-        known_hash=f"sha256:{file.gz_sha256}",
-        fname=file.gz_name,
-        path=folder,
-        downloader=downloader,
-    )
-
-
-def _require_answer(url: str) -> None:
-    """Raise OSError unless the server answers anything at all within ANSWER_SECONDS."""
-    import pooch
-
-    errors: list[Exception] = []
-
-    def ask() -> None:
-        try:
-            pooch.HTTPDownloader(timeout=ANSWER_SECONDS)(url, None, None, check_only=True)
-        except Exception as error:  # handed to the caller's thread
-            errors.append(error)
-
-    _within(ask, ANSWER_SECONDS)
-    if errors:
-        raise errors[0] if isinstance(errors[0], OSError) else OSError(str(errors[0]))
-
-
-def _within(action: Callable[[], None], seconds: float) -> None:
-    """Run `action` in a daemon thread (which may hang in the resolver without holding up the exit)."""
-    thread = threading.Thread(target=action, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer within {seconds:g} s")
-
-
-def _reason(error: Exception) -> str:
-    """A failure in a few words: the text of requests' own errors is a nest of objects.
-
-    They are told apart by name, because requests belongs to pooch and is not imported here.
-    """
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status is not None:
-        return f"HTTP status {status}"
-    kinds = [kind.__name__ for kind in type(error).__mro__]
-    for kind, words in _REASONS:
-        if kind in kinds:
-            return words
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.strerror}: {error.filename}"
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-# In this order: a ConnectTimeout is both a Timeout and a ConnectionError; a ValueError is pooch's checksum.
-_REASONS = (
-    ("Timeout", "no answer in time"),
-    ("ChunkedEncodingError", "the transfer broke off"),
-    ("ConnectionError", "no connection"),
-    ("ValueError", "what came is not the published file, its SHA-256 differs"),
-)
+@contextlib.contextmanager
+def _progress(file: DataFile) -> Iterator[Callable[[int], None]]:
+    """What to call with the number of bytes there are; on a terminal it draws a line."""
+    bar = _Bar(file.gz_name, file.gz_bytes, sys.stderr)
+    try:
+        yield bar.show if sys.stderr.isatty() else lambda done: None
+    finally:
+        bar.close()
 
 
 class _Bar:
-    """A progress line for one file, with the methods pooch calls."""
+    """A progress line for one file."""
 
     def __init__(self, label: str, total: int, stream: TextIO) -> None:
         self.label, self.total, self.stream = label, total, stream
-        self.done = 0
         self.shown = -1
 
-    def reset(self) -> None:
-        self.done = 0
-
-    def update(self, size: int) -> None:
-        self.done += size
-        percent = min(100, 100 * self.done // self.total) if self.total else 0
+    def show(self, done: int) -> None:
+        percent = 100 * done // self.total
         if percent != self.shown:
             self.shown = percent
             self.stream.write(
@@ -170,5 +115,6 @@ class _Bar:
             self.stream.flush()
 
     def close(self) -> None:
-        self.stream.write("\n")
-        self.stream.flush()
+        if self.shown >= 0:
+            self.stream.write("\n")
+            self.stream.flush()
