@@ -33,7 +33,11 @@ class RunError(NinMultiError):
 
 
 class CheckpointError(NinMultiError):
-    """Stored weights that are damaged, or that belong to another architecture."""
+    """Stored weights that are damaged, or that belong to another architecture; `is_damage` tells the two apart."""
+
+    def __init__(self, message: str, *, is_damage: bool = False) -> None:
+        super().__init__(message)
+        self.is_damage = is_damage
 
 
 class BackendNotFound(NinMultiError):

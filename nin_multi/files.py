@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -13,7 +14,10 @@ from nin_multi.errors import CheckpointError, RunError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write under a temporary name, flush to disk, rename. Raises RunError; then `path` is as it was."""
+    """Write under a temporary name, flush to disk, rename, flush the folder. Raises RunError; then `path` is as it was.
+
+    A process that is killed in between leaves its temporary file, ".NAME.xxxxxxxx"; `remove_leftovers` takes it away.
+    """
     temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -23,10 +27,27 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        flush_folder(path.parent)
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise RunError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def flush_folder(folder: Path) -> None:
+    """See to it that names given in a folder are still there after a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path, names: str) -> None:
+    """Take away the temporary files of processes that were killed while they wrote a file called so (a pattern)."""
+    for path in folder.glob(f".{names}.????????"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -234,7 +234,6 @@ class _Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         from nin_multi import load, load_backend, randomness
         from nin_multi.data import load_dataset
-        from nin_multi.training import loop
 
         began = time.perf_counter()
         self.options, self.architecture = options, load(options.arch)
@@ -250,7 +249,9 @@ class _Bench:
             seed=0,
             tuning={"data": "resident", **knobs},
         )
-        residents = loop.settle(self.network, self.architecture, self.data)
+        from nin_multi.training.residents import settle
+
+        residents = settle(self.network, self.architecture, self.data)
         assert residents is not None, "the network does not keep images"
         self.residents = residents
         self.is_synthetic, self.version = self.data.synthetic, backend.version()
@@ -263,9 +264,9 @@ class _Bench:
         return Recipe(epochs=options.epochs, batch_size=options.batch_size, dropout="native", **values)
 
     def rehearse(self, recipe: Any, seconds: float) -> float:
-        from nin_multi.training import loop
+        from nin_multi.training.residents import rehearse
 
-        return loop.rehearse(self.residents, self.architecture, self.data, recipe, seconds)
+        return rehearse(self.residents, self.architecture, self.data, recipe, seconds)
 
     def facts(self) -> dict[str, Any]:
         options = self.options
@@ -337,6 +338,7 @@ def _study(bench: _Bench, seed: int, values: dict[str, Any]) -> dict[str, Any]:
 
     from nin_multi import randomness
     from nin_multi.training import loop
+    from nin_multi.training.progress import NotFinite, Progress, Watcher, start
 
     recipe, options = bench.recipe(seed=seed, **values), bench.options
     bench.network.restore(randomness.initial_parameters(bench.architecture, seed, recipe.init), {})
@@ -344,17 +346,17 @@ def _study(bench: _Bench, seed: int, values: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(seed)
     ends: list[dict[str, float]] = []
 
-    def epoch(progress: loop.Progress) -> None:
+    def epoch(progress: Progress) -> None:
         totals = progress.epoch_totals
         tested = {"test_loss": progress.test_loss, "test_acc": progress.test_acc}
         ends.append({"loss": totals.mean_loss(), "train_acc": totals.accuracy(), **tested})
 
-    progress, status = loop.start(bench.data, recipe), "done"
-    watcher = loop.Watcher(lambda _: None, epoch, lambda: False)
+    progress, status = start(bench.data, recipe), "done"
+    watcher = Watcher(lambda _: None, epoch, lambda: False)
     began = time.perf_counter()
     try:
         loop.fit(bench.network, bench.architecture, bench.data, recipe, progress, watcher, bench.residents)
-    except loop.NotFinite:
+    except NotFinite:
         status = "diverged"
     row = {**bench.facts(), "seed": seed, **values, "epochs": options.epochs, "status": status}
     row |= {"fit_seconds": time.perf_counter() - began, "examples_per_sec": progress.run_totals.examples_per_sec()}

@@ -108,7 +108,7 @@ def _repeatable(dropout: nn.Dropout) -> nn.Dropout:
 
 
 class Draw(nn.Cell):
-    """What stands inside a dropout: values kept and scaled by 1 / (1 - rate), or 0; and by what they were multiplied."""
+    """What stands inside a dropout: values scaled by 1 / (1 - rate), or 0; and by what they were multiplied."""
 
     def __init__(self, rate: float, seed: int, other_seed: int) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ from nin_multi.bench.job import Job
 from nin_multi.data.batches import Ahead, Batch, batch_order, prepare, training_batches
 from nin_multi.data.dataset import Split
 from nin_multi.errors import NinMultiError
-from nin_multi.training.loop import hold
+from nin_multi.training.residents import hold
 
 LR = 0.01
 Answer = dict[str, Any]

@@ -37,11 +37,12 @@ def evaluate(
     framework = stored.start(backend, precision)
     network = stored.build(framework, device, precision)
     from nin_multi.data import load_dataset
-    from nin_multi.training import loop
+    from nin_multi.training import loop, scores
 
     data = load_dataset(name, data_dir, report=note).head(None, test_examples)
     loop.check_classes(stored.architecture, data)
-    loss, acc = loop.evaluate(network, stored.architecture, data.test, stored.batch_size)
+    found = scores.evaluate(network, stored.architecture, data.test, stored.batch_size)
+    loss, acc = found.loss, found.accuracy
     result: dict[str, Any] = {
         "run": str(run),
         "backend": framework.name,

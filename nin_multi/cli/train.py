@@ -41,8 +41,9 @@ from nin_multi.cli.recipe_options import (
 
 if TYPE_CHECKING:
     from nin_multi.spec import Architecture
+    from nin_multi.training.cadence import Cadence
+    from nin_multi.training.job import Job
     from nin_multi.training.recipe import Recipe
-    from nin_multi.training.run import Job
     from nin_multi.training.run_directory import RunDirectory
 
 BackendOption = Annotated[
@@ -59,7 +60,15 @@ ResumeOption = Annotated[
         "--resume",
         metavar="RUN",
         help="Go on from a run's last checkpoint. With it go only --backend, --device, --precision, --data-dir, "
-        "--set, --tune, --json, and --epochs to train longer.",
+        "--set, --tune, --checkpoint-every, --json, and --epochs to train longer.",
+    ),
+]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint-every",
+        metavar="N|TIME|epoch",
+        help="Steps, or a time such as 90s, 5m or 1h, or both: 200,5m; the end of an epoch always. Without it: 5m.",
     ),
 ]
 RunsDirOption = Annotated[Path, typer.Option("--runs-dir", help="Where a run directory is made if none is given.")]
@@ -89,6 +98,7 @@ def train(
     test_examples: TestOption = None,
     set: SetOption = None,
     tune: TuneOption = "auto",
+    checkpoint_every: CheckpointOption = None,
     resume: ResumeOption = None,
     run_dir: RunDirOption = None,
     runs_dir: RunsDirOption = Path("runs"),
@@ -97,7 +107,11 @@ def train(
     """Train one architecture in one framework; the defaults are the chapter's."""
     # What can be wrong without a framework is found out before one is started.
     check_tune(tune)
+    from nin_multi.training.cadence import Cadence
+
     how: dict[str, Any] = {"fixed": parse_tuning(set), "tune": tune}
+    if checkpoint_every is not None:
+        how["cadence"] = Cadence.parse(checkpoint_every)
     if resume is not None:
         given = {name for name in context.params if _is_given(context, name)}
         result = _resume(resume, given, backend, epochs, device, precision, data_dir, how)
@@ -138,23 +152,29 @@ def _job(
     fixed: dict[str, str],
     tune: str,
     recorded: dict[str, str] | None = None,
+    cadence: Cadence | None = None,
 ) -> Job:
     """All that a run is made of, checked; this call may start the process anew."""
+    from dataclasses import replace
+
     from nin_multi.backend import check_request
 
     framework = one_backend(backend, precision, {**(recorded or {}), **fixed})
     chosen, kind = device or framework.devices()[0], precision or framework.precisions[0]
     check_request(framework, chosen, kind)
     from nin_multi.data import load_dataset
-    from nin_multi.training.run import Job
+    from nin_multi.training.job import Job
 
     data = load_dataset(*source, report=note).head(recipe.train_examples, recipe.test_examples)
     job = Job(framework, chosen, kind, architecture, data, recipe, fixed, tune, recorded)
+    job = job if cadence is None else replace(job, cadence=cadence)
     job.check()
     return job
 
 
-_RESUMABLE = frozenset({"resume", "backend", "epochs", "device", "precision", "data_dir", "set", "tune", "json"})
+_RESUMABLE = frozenset(
+    ("resume", "backend", "epochs", "device", "precision", "data_dir", "set", "tune", "checkpoint_every", "json")
+)
 
 
 def _resume(
@@ -171,6 +191,7 @@ def _resume(
     from dataclasses import replace
 
     from nin_multi.errors import UsageError
+    from nin_multi.training.cadence import Cadence
     from nin_multi.training.run_directory import RunDirectory
 
     if fixed := sorted(given - _RESUMABLE):
@@ -182,6 +203,8 @@ def _resume(
     recipe = directory.recipe()
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
+    if "cadence" not in how and "checkpoint_every" in facts:
+        how = {**how, "cadence": Cadence.parse(facts["checkpoint_every"])}
     chosen = backend or last["backend"]
     if chosen == last["backend"]:
         device, precision = device or last["device"], precision or last["precision"]

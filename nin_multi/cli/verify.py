@@ -84,8 +84,9 @@ def verify(
         loaded = one_backend(names[0], precision, tuning)
         chosen = {"device": device or loaded.devices()[0], "precision": precision or loaded.precisions[0]}
         from nin_multi import checks
-        from nin_multi.backend import check_request, complete_tuning
+        from nin_multi.backend import check_request
         from nin_multi.checks.truth import load
+        from nin_multi.knobs import complete_tuning
 
         check_request(loaded, **chosen)
         if not truth:  # before the oracle is asked, which takes longer than all else

@@ -14,10 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nin_multi.backend import Network, Params
 from nin_multi.errors import CheckpointError, RunError
+from nin_multi.randomness import initial_parameters
 from nin_multi.spec import Architecture
-from nin_multi.training.loop import Progress, Totals
+from nin_multi.training.nonfinite import first_broken
+from nin_multi.training.progress import NotFinite, Progress, Totals
 from nin_multi.training.recipe import Recipe
 from nin_multi.training.run_directory import RunDirectory
+from nin_multi.training.scores import ClassCounts
 from nin_multi.weights import load_weights, save_weights
 
 
@@ -32,6 +35,7 @@ class Checkpoint:
     epoch_totals: Totals
     run_totals: Totals
     test: tuple[float, float]  # loss and accuracy of the last evaluation, nan before the first
+    test_counts: ClassCounts | None = None
 
     def put_into(self, progress: Progress) -> None:
         """Let a run stand where this one stood."""
@@ -39,6 +43,7 @@ class Checkpoint:
         progress.epoch = max(math.ceil(self.step / progress.steps_per_epoch), 1)
         progress.epoch_totals, progress.run_totals = self.epoch_totals, self.run_totals
         progress.test_loss, progress.test_acc = self.test
+        progress.test_counts = self.test_counts
 
 
 class _Totals(BaseModel):
@@ -48,9 +53,20 @@ class _Totals(BaseModel):
     count: int = Field(ge=0)
     seconds: float = Field(ge=0)
     compute_seconds: float = Field(ge=0)
+    predicted: list[int] = []  # older checkpoints have none
+    nonzero: list[int] = []
 
     def totals(self) -> Totals:
         return Totals(**self.model_dump())
+
+
+class _Counts(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    predicted: list[int]
+    nonzero: list[int]
+
+    def counts(self) -> ClassCounts:
+        return ClassCounts(tuple(self.predicted), tuple(self.nonzero))
 
 
 class _Facts(BaseModel):
@@ -64,15 +80,31 @@ class _Facts(BaseModel):
     run_totals: _Totals
     test_loss: float | None
     test_acc: float | None
+    test_counts: _Counts | None = None  # older checkpoints have none
+
+
+def first_state(architecture: Architecture, recipe: Recipe) -> Checkpoint:
+    """What a run begins with, before any checkpoint of it is there."""
+    params = initial_parameters(architecture, recipe.seed, recipe.init)
+    return Checkpoint(params, {}, 0, 0, Totals(), Totals(), (math.nan, math.nan))
 
 
 def save_checkpoint(
     directory: RunDirectory, network: Network, architecture: Architecture, progress: Progress, facts: dict[str, Any]
 ) -> None:
-    """Write the state after `progress.step` steps, and drop all but the last ones. Raises RunError."""
+    """Write the state after `progress.step` steps, and drop all but the last ones.
+
+    Raises NotFinite for parameters that nothing can go on from, RunError.
+    """
+    params = network.params()
+    if (layer := first_broken(params)) is not None:
+        text = f"after step {progress.step} the parameters of layer {layer!r} are no numbers"
+        raise NotFinite(text, layer)
+    counts = progress.test_counts
+    directory.flush_events()
     save_weights(
         directory.checkpoint_path(progress.step),
-        network.params(),
+        params,
         architecture,
         network.velocities(),
         **facts,
@@ -81,6 +113,7 @@ def save_checkpoint(
         run_totals=asdict(progress.run_totals),
         test_loss=None if math.isnan(progress.test_loss) else progress.test_loss,
         test_acc=None if math.isnan(progress.test_acc) else progress.test_acc,
+        test_counts=counts and asdict(counts),
     )
     directory.drop_old_checkpoints()
 
@@ -110,4 +143,5 @@ def load_checkpoint(path: Path, architecture: Architecture, recipe: Recipe, data
         facts.epoch_totals.totals(),
         facts.run_totals.totals(),
         test,
+        facts.test_counts.counts() if facts.test_counts else None,
     )

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from nin_multi.training.estimate import duration
-from nin_multi.training.loop import Progress
+from nin_multi.training.progress import Progress
 
 
 class Display(Protocol):

@@ -1,7 +1,8 @@
 """A run's directory on disk: creating, filling and reading it; not what the numbers in it mean.
 
 run.json says what to repeat, events.jsonl grows by one object per log step and epoch, checkpoints/ holds the last two
-states to go on from, result.json, weights and curve come at the end.
+states to go on from, result.json, weights and curve come at the end. Whoever writes in it holds "lock", which ends with
+its process.
 """
 
 from __future__ import annotations
@@ -9,26 +10,39 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from filelock import FileLock, Timeout
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from nin_multi.errors import RunError, SpecError
-from nin_multi.files import write_bytes, write_json
+from nin_multi.errors import RunError, SpecError, UsageError
+from nin_multi.files import remove_leftovers, write_bytes, write_json
 from nin_multi.spec import Architecture
+from nin_multi.training.cadence import Cadence
 from nin_multi.training.recipe import Recipe
 
-RUN, EVENTS, RESULT, WEIGHTS, CURVE, CHECKPOINTS = (
+RUN, EVENTS, RESULT, WEIGHTS, CURVE, CHECKPOINTS, LOCK = (
     "run.json",
     "events.jsonl",
     "result.json",
     "weights.safetensors",
     "curve.svg",
     "checkpoints",
+    "lock",
 )
 KEPT = 2  # checkpoints
+SPARE = 4_000_000  # bytes on the disk beside the checkpoints, for events, curve and other files
+
+
+def _cadence(text: str) -> str:
+    try:
+        return Cadence.parse(text).show()
+    except UsageError:
+        raise ValueError("expected a number of steps, a time, both, or epoch") from None
 
 
 class _FactsRecipe(BaseModel):
@@ -53,6 +67,7 @@ class _Facts(_FactsPlace):
     recipe: _FactsRecipe
     architecture: dict[str, Any]
     dataset: _FactsDataset
+    checkpoint_every: Annotated[str, AfterValidator(_cadence)] | None = None  # older runs have none
     resumed: list[_FactsPlace] = []
 
 
@@ -110,6 +125,36 @@ class RunDirectory:
             raise RunError(f"{path}: not a run directory (it has no {RUN})")
         return cls(path)
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """A block in which this process alone writes here. Raises RunError where another one does.
+
+        The lock is the system's: it ends with the process that holds it, however that ends.
+        """
+        lock = FileLock(self.path / LOCK, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"{self.path}: another process is writing this run; wait until it has ended, or stop it"
+            ) from None
+        except OSError as error:
+            raise RunError(f"{self.path / LOCK}: cannot be written ({error.strerror})") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def require_space(self, checkpoint_bytes: int) -> None:
+        """Raises RunError where the disk has no room for the checkpoints, the one being written, and the weights."""
+        needed = (KEPT + 2) * checkpoint_bytes + SPARE
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise RunError(
+                f"{self.path}: the run needs {needed / 1e6:,.0f} MB of disk for its checkpoints, {free / 1e6:,.0f} MB "
+                "are free; make room, or choose another --run-dir"
+            )
+
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Write run.json; from then on the directory holds a run."""
         write_json(self.path / RUN, facts)
@@ -121,12 +166,20 @@ class RunDirectory:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise RunError(f"{folder}: cannot be created ({error.strerror})") from None
+        if folder.is_symlink():  # what is dropped and written below must be the run's own
+            raise RunError(f"{folder}: expected a folder of the run itself, got a link to another place")
         return folder / f"step-{step:06d}.safetensors"
 
     def checkpoints(self) -> list[Path]:
         """All checkpoints, the latest last."""
         found = (self.path / CHECKPOINTS).glob("step-*.safetensors")
         return sorted((path for path in found if path.stem[5:].isdecimal()), key=lambda path: int(path.stem[5:]))
+
+    def remove_leftovers(self) -> None:
+        """Take away what a process that was killed while writing has left."""
+        for name in (RUN, EVENTS, RESULT, WEIGHTS, CURVE):
+            remove_leftovers(self.path, name)
+        remove_leftovers(self.path / CHECKPOINTS, "step-*.safetensors")
 
     def drop_old_checkpoints(self) -> None:
         """Keep the last ones only."""
@@ -141,6 +194,11 @@ class RunDirectory:
                 file.write(json.dumps(event, allow_nan=False) + "\n")
         except OSError as error:
             raise RunError(f"{self.path / EVENTS}: cannot be written ({error.strerror})") from None
+
+    def flush_events(self) -> None:
+        """See to it that the events so far are on the disk: a checkpoint must not outlive what came before it."""
+        with contextlib.suppress(FileNotFoundError), (self.path / EVENTS).open("rb") as file:
+            os.fsync(file.fileno())
 
     def facts(self) -> dict[str, Any]:
         """The content of run.json. Raises RunError where it is damaged."""
@@ -174,6 +232,7 @@ class RunDirectory:
     def abandon(self) -> None:
         """Take back a directory that never came to hold anything."""
         with contextlib.suppress(OSError):
+            (self.path / LOCK).unlink(missing_ok=True)
             self.path.rmdir()
 
     def events(self) -> list[dict[str, Any]]:
@@ -200,3 +259,26 @@ class RunDirectory:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json: the last file of a run."""
         write_json(self.path / RESULT, result)
+
+    def is_finished(self) -> bool:
+        """Whether a run ended by itself, having done all that it was to do."""
+        return self.result().get("status") == "done"
+
+    def result(self) -> dict[str, Any]:
+        """The content of result.json; empty while there is none. Raises RunError where it is damaged."""
+        try:
+            result = json.loads((self.path / RESULT).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{self.path / RESULT}: cannot be read as JSON ({error})") from None
+        if not isinstance(result, dict):
+            raise RunError(f"{self.path / RESULT}: damaged: expected an object")
+        return result
+
+    def reopen(self) -> None:
+        """Take back result.json: a run that goes on has none."""
+        try:
+            (self.path / RESULT).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.path / RESULT}: cannot be removed ({error.strerror})") from None

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from nin_multi.training import display
 from nin_multi.training.display import Lines
-from nin_multi.training.loop import Progress
+from nin_multi.training.progress import Progress
 
 Content = Callable[[], dict[str, Any]]
 

@@ -15,12 +15,13 @@ from nin_multi.data import synthetic_dataset
 from nin_multi.data.batches import batch_order, prepare
 from nin_multi.data.resize import resampling
 from nin_multi.spec import Architecture
-from nin_multi.training import loop
 from nin_multi.training.display import Silent
-from nin_multi.training.loop import Residents
+from nin_multi.training.job import Job
 from nin_multi.training.recipe import Recipe
-from nin_multi.training.run import Job, train
+from nin_multi.training.residents import Residents, rehearse, settle
+from nin_multi.training.run import train
 from nin_multi.training.run_directory import RunDirectory
+from nin_multi.training.scores import evaluate, score
 
 pytestmark = pytest.mark.filterwarnings("default")  # a GPU's libraries warn of their own accord
 
@@ -56,7 +57,7 @@ def _settled(
     backend, device = on_device
     chosen = _offered(on_device, net, precision, tuning)
     network = backend.build(net, params, device=device, precision=precision, seed=5, tuning=chosen)
-    residents = loop.settle(network, net, data)
+    residents = settle(network, net, data)
     assert residents is not None
     return network, residents
 
@@ -132,8 +133,9 @@ def test_steps_are_those_of_batches_from_the_host(torch_on_device: OnDevice, sma
     assert residents.train.train(order, iter(masks), 0.02, 0.9).loss == pytest.approx(loss, rel=1e-5)
     for name, value in fed.params().items():
         np.testing.assert_allclose(held.params()[name], value, rtol=0, atol=1e-4 * np.abs(value).max())
-    wanted = loop.evaluate(fed, small, data.test, 10)
-    assert loop.score(residents.test.logits(), data.test.labels) == pytest.approx(wanted, rel=1e-4)
+    wanted = evaluate(fed, small, data.test, 10)
+    found = score(residents.test.logits(), data.test.labels)
+    assert (found.loss, found.accuracy) == pytest.approx((wanted.loss, wanted.accuracy), rel=1e-4)
 
 
 @pytest.mark.parametrize("once", [False, True])
@@ -183,7 +185,7 @@ def test_a_rehearsal_leaves_weights_and_draws(torch_on_device: OnDevice, small: 
         network, residents = _settled(torch_on_device, small, params, "fp32", data)
         if rehearsed:
             recipe = Recipe(batch_size=16, dropout="native", lr=0.02, momentum=0.9)
-            assert loop.rehearse(residents, small, data, recipe, seconds=0.01) > 0
+            assert rehearse(residents, small, data, recipe, seconds=0.01) > 0
             for name, value in network.params().items():
                 np.testing.assert_array_equal(value, params[name])
         order = batch_order(40, 16, seed=0, epoch=0)

@@ -19,6 +19,7 @@ from nin_multi.data.fashion_mnist import FILES
 from nin_multi.data.sources import DATA_VARIABLE
 from nin_multi.spec import Architecture
 from nin_multi.training import loop
+from nin_multi.training.progress import Progress, Watcher, start
 from nin_multi.training.recipe import Recipe
 
 # The real images take part where they are at hand; nothing is fetched for a test.
@@ -130,17 +131,17 @@ def our_curve(
     train: Curve = []
     test: list[tuple[float, float]] = []
 
-    def step(progress: loop.Progress) -> None:
+    def step(progress: Progress) -> None:
         totals = progress.epoch_totals
         train.append((progress.step / STEPS, totals.mean_loss(), totals.accuracy()))
 
-    watcher = loop.Watcher(
+    watcher = Watcher(
         step=step,
         epoch=lambda progress: test.append((progress.epoch, progress.test_acc)),
         stop=lambda: False,
     )
     recipe = Recipe(epochs=epochs, batch_size=BATCH_SIZE, lr=lr, seed=0)
-    loop.fit(network, architecture, data, recipe, loop.start(data, recipe), watcher)
+    loop.fit(network, architecture, data, recipe, start(data, recipe), watcher)
     return train, test
 
 

@@ -17,7 +17,7 @@ from nin_multi.architecture_file import load_architecture
 from nin_multi.backend import Backend, Images, Params
 from nin_multi.data.batches import Batch, evaluation_batches, steps_per_epoch, training_batches
 from nin_multi.spec import Architecture
-from nin_multi.training import loop
+from nin_multi.training.scores import evaluate
 
 LR = 0.1
 
@@ -105,7 +105,7 @@ def test_train_ch6_trains_our_net(
     d2l.npx.reset_np()
     network = backend.build(architecture, after, device="cpu", precision="fp32")
     split = book.small_dataset().head(count, 1).train
-    assert loop.evaluate(network, architecture, split, count)[1] == pytest.approx(plot.test[-1][1], abs=1e-12)
+    assert evaluate(network, architecture, split, count).accuracy == pytest.approx(plot.test[-1][1], abs=1e-12)
 
 
 def _differences(ours: Images, theirs: Any) -> set[int]:

@@ -16,7 +16,7 @@ from nin_multi.architecture_file import load_architecture
 from nin_multi.backend import Backend, Network
 from nin_multi.data.batches import Batch, evaluation_batches, steps_per_epoch, training_batches
 from nin_multi.spec import Architecture
-from nin_multi.training import loop
+from nin_multi.training.scores import evaluate
 
 LR = 0.1
 
@@ -73,7 +73,7 @@ def test_train_ch6_trains_our_net(
     for name, value in network.params().items():
         assert (value != plot.start[name]).any(), name
     split = book.small_dataset().head(count, 1).train
-    assert loop.evaluate(network, architecture, split, count)[1] == pytest.approx(plot.test[-1][1], abs=1e-12)
+    assert evaluate(network, architecture, split, count).accuracy == pytest.approx(plot.test[-1][1], abs=1e-12)
 
 
 @pytest.mark.parametrize("name", book.DATASETS)

@@ -13,8 +13,9 @@ from nin_multi.data import Dataset, synthetic_dataset
 from nin_multi.oracle import NumpyBackend
 from nin_multi.spec import Architecture
 from nin_multi.training.display import Display, Silent
+from nin_multi.training.job import Job
 from nin_multi.training.recipe import Recipe
-from nin_multi.training.run import Job, train
+from nin_multi.training.run import train
 from nin_multi.training.run_directory import RunDirectory
 
 Run = Callable[..., tuple[dict[str, Any], Path]]

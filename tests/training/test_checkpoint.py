@@ -22,9 +22,8 @@ from nin_multi.data import Dataset
 from nin_multi.errors import CheckpointError
 from nin_multi.oracle import NumpyNetwork
 from nin_multi.spec import Architecture
-from nin_multi.training import loop
 from nin_multi.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from nin_multi.training.loop import Progress, Totals
+from nin_multi.training.progress import Progress, Totals, start
 from nin_multi.training.recipe import Recipe
 from nin_multi.training.run_directory import RunDirectory
 from nin_multi.weights import KEY, load_weights, save_weights
@@ -49,7 +48,7 @@ def network(tiny: Architecture) -> NumpyNetwork:
 
 @pytest.fixture
 def progress(data: Dataset) -> Progress:
-    standing = loop.start(data, RECIPE)
+    standing = start(data, RECIPE)
     standing.step, standing.epoch, standing.evaluated = 9, 2, 1
     standing.epoch_totals, standing.run_totals = _totals(2), _totals(5)
     standing.test_loss, standing.test_acc = 2.1, 0.3
@@ -79,18 +78,18 @@ class TestThereAndBack:
     def test_a_run_stands_where_it_stood(
         self, file: Path, tiny: Architecture, data: Dataset, progress: Progress
     ) -> None:
-        fresh = loop.start(data, RECIPE)
+        fresh = start(data, RECIPE)
         _load(file, tiny).put_into(fresh)
         assert asdict(fresh) == asdict(progress)
         fresh.epoch_totals.count += 1
         assert fresh.run_totals == progress.run_totals  # two objects
 
     def test_before_the_first_evaluation(self, tmp_path: Path, network, tiny: Architecture, data: Dataset) -> None:
-        early = loop.start(data, RECIPE)
+        early = start(data, RECIPE)
         early.step = 7  # the last of the epoch, and not evaluated yet
         directory = RunDirectory.create(tmp_path / "early")
         save_checkpoint(directory, network, tiny, early, {**FACTS, "step": 7})
-        fresh = loop.start(data, RECIPE)
+        fresh = start(data, RECIPE)
         _load(directory.checkpoints()[0], tiny).put_into(fresh)
         assert (fresh.step, fresh.epoch, fresh.evaluated) == (7, 1, 0)
         assert math.isnan(fresh.test_loss)

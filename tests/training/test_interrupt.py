@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM in the middle of a long run: exit status, and what the run directory then holds."""
+"""SIGINT, SIGTERM and SIGHUP in the middle of a long run: exit status, and what the run directory then holds."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ layers:
   - {type: global_avg_pool2d}
   - {type: flatten}
 """
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, tuple[subprocess.Popen[str], Path]]]:
-    """Both runs begin together: each would take days."""
+    """All runs begin together: each would take days."""
     folder = tmp_path_factory.mktemp("interrupt")
     (folder / "tiny.yaml").write_text(ARCHITECTURE)
     flags = ["--backend=numpy", f"--arch={folder / 'tiny.yaml'}", "--dataset=synthetic", "--train-examples=64"]
@@ -56,7 +56,7 @@ def test_interrupted(started, number: int) -> None:
         time.sleep(0.05)
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}[number]
     result = json.loads(out)
     assert json.loads((directory / "result.json").read_text()) == result
     assert (result["status"], result["signal"]) == ("interrupted", number)
@@ -72,7 +72,7 @@ def test_interrupted(started, number: int) -> None:
     events = [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]
     assert events[-1]["step"] in (result["steps"], result["steps"] - 1)
     assert {path.name for path in directory.iterdir()} == {
-        *("run.json", "events.jsonl", "result.json", "weights.safetensors", "curve.svg", "checkpoints")
+        *("run.json", "events.jsonl", "result.json", "weights.safetensors", "curve.svg", "checkpoints", "lock")
     }
     *_, last = sorted((directory / "checkpoints").iterdir(), key=lambda path: int(path.stem[5:]))
     assert last.name == f"step-{result['steps']:06d}.safetensors"

@@ -9,7 +9,7 @@ import pytest
 from strategies import refused
 
 from nin_multi.errors import RunError, UsageError
-from nin_multi.training.recipe import Recipe
+from nin_multi.training.recipe import RECIPES, Recipe
 
 
 def test_the_defaults_are_the_chapters() -> None:
@@ -23,11 +23,14 @@ def test_the_defaults_are_the_chapters() -> None:
         "momentum": 0.0,
         "init": "xavier",
         "dropout": "shared",
+        "warm_up": 0,
+        "decay": "none",
+        "final_relu": True,
     }
 
 
 def test_a_recipe_comes_back_from_its_plain_values() -> None:
-    recipe = Recipe(3, 32, 0.05, 2**63 - 1, 100, 1, 0.9, "he", "native")
+    recipe = Recipe(3, 32, 0.05, 2**63 - 1, 100, 1, 0.9, "he", "native", 7, "cosine", False)
     assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
 
 
@@ -63,6 +66,7 @@ def test_a_recipe_from_a_damaged_file(values: dict[str, Any], fragment: str) -> 
         ("momentum", -0.1, "--momentum", "at least 0 and less than 1"),
         ("momentum", 1.0, "--momentum", "at least 0 and less than 1"),
         ("momentum", float("nan"), "--momentum", "at least 0 and less than 1"),
+        ("warm_up", -1, "--warm-up", "at least 0"),
     ],
 )
 def test_values_out_of_range(field: str, value: float, flag: str, expected: str) -> None:
@@ -76,8 +80,43 @@ def test_values_out_of_range(field: str, value: float, flag: str, expected: str)
 
 @pytest.mark.parametrize(
     ("field", "value", "choices"),
-    [("init", "xaver", "xavier or he"), ("dropout", "", "shared or native"), ("dropout", "Shared", "shared or native")],
+    [
+        ("init", "xaver", "xavier or he"),
+        ("dropout", "", "shared or native"),
+        ("dropout", "Shared", "shared or native"),
+        ("decay", "linear", "none or cosine"),
+    ],
 )
 def test_words_that_are_no_choice(field: str, value: str, choices: str) -> None:
     with refused(UsageError, f"--{field}: expected {choices}, got {value!r}"):
         Recipe(**{field: value})  # type: ignore[arg-type]
+
+
+def test_recipes_by_name() -> None:
+    assert Recipe.named("book") == Recipe()
+    dependable = Recipe.named("dependable", seed=3, lr=0.5, epochs=None)
+    assert (dependable.seed, dependable.lr, dependable.epochs) == (3, 0.5, RECIPES["dependable"]["epochs"])
+    assert (dependable.final_relu, dependable.init) == (False, "he")
+    with refused(UsageError, "--recipe: expected book or dependable, got 'chapter'"):
+        Recipe.named("chapter")
+
+
+def test_the_rate_rises_in_a_line_and_falls_as_half_a_cosine() -> None:
+    steps = range(100)
+    assert [Recipe(lr=0.1).rate(step, 100) for step in steps] == [0.1] * 100
+    risen = [Recipe(lr=0.1, warm_up=10).rate(step, 100) for step in steps]
+    assert risen[:10] == pytest.approx([0.01 * step for step in range(1, 11)])
+    assert risen[10:] == [0.1] * 90
+    fallen = [Recipe(lr=0.1, decay="cosine").rate(step, 100) for step in steps]
+    assert (fallen[0], fallen[50]) == pytest.approx((0.1, 0.05))
+    assert sorted(fallen, reverse=True) == fallen
+    assert 0 < fallen[99] < 1e-4
+    both = [Recipe(lr=0.1, warm_up=10, decay="cosine").rate(step, 100) for step in steps]
+    assert both == pytest.approx([a * b / 0.1 for a, b in zip(risen, fallen, strict=True)])
+
+
+def test_older_runs_had_neither_warm_up_nor_decay() -> None:
+    values = Recipe().as_dict()
+    for name in ("warm_up", "decay", "final_relu"):
+        del values[name]
+    assert Recipe.from_dict(values) == Recipe()

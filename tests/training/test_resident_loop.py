@@ -17,11 +17,13 @@ from nin_multi.data import Dataset
 from nin_multi.data.batches import prepare
 from nin_multi.oracle import NumpyBackend, NumpyNetwork
 from nin_multi.spec import Architecture
-from nin_multi.training import loop
+from nin_multi.training import loop, residents
 from nin_multi.training.display import Silent
-from nin_multi.training.loop import NotFinite, Progress, Watcher
+from nin_multi.training.job import Job
+from nin_multi.training.progress import NotFinite, Progress, Watcher, start
 from nin_multi.training.recipe import Recipe
-from nin_multi.training.run import Job, resume, train
+from nin_multi.training.residents import rehearse, settle
+from nin_multi.training.run import resume, train
 from nin_multi.training.run_directory import RunDirectory
 
 
@@ -31,13 +33,16 @@ class _Split:
     def __init__(self, network: _Holder, images: np.ndarray, labels: np.ndarray) -> None:
         self.network, self.images, self.labels = network, images, labels
 
-    def train(self, batches: Sequence[Any], masks: Any, lr: float, momentum: float = 0.0) -> StepResult:
+    def train(
+        self, batches: Sequence[Any], masks: Any, lr: float | Sequence[float], momentum: float = 0.0
+    ) -> StepResult:
         self.network.stretches.append(len(batches))
         results = []
-        for chosen in batches:
+        rates = [lr] * len(batches) if isinstance(lr, float) else lr
+        for chosen, rate in zip(batches, rates, strict=True):
             x = prepare(self.images[chosen], self.network.architecture)
             drawn = None if masks is None else next(masks)
-            results.append(self.network.train_step(x, self.labels[chosen], drawn, lr, momentum))
+            results.append(self.network.train_step(x, self.labels[chosen], drawn, rate, momentum))
         sums = (sum(getattr(result, name) for result in results) for name in ("loss", "correct", "count"))
         return StepResult(*sums)
 
@@ -79,7 +84,7 @@ def _fit(network: NumpyNetwork, architecture: Architecture, data: Dataset, recip
     def epoch(p: Progress) -> None:
         told.append((p.step, p.epoch, p.test_loss, p.test_acc))
 
-    loop.fit(network, architecture, data, recipe, loop.start(data, recipe), Watcher(step, epoch, lambda: False))
+    loop.fit(network, architecture, data, recipe, start(data, recipe), Watcher(step, epoch, lambda: False))
     return told
 
 
@@ -100,8 +105,8 @@ def test_the_same_steps_points_and_tests_as_from_the_host(tiny: Architecture, da
 @pytest.mark.parametrize("steps", [469, 235, 10, 7, 3, 1])
 def test_to_next_point(steps: int) -> None:
     progress = Progress(2 * steps, 2, steps)
-    for start in range(2 * steps):
-        progress.step = start
+    for step in range(2 * steps):
+        progress.step = step
         wanted = progress.to_next_point()
         found = 0
         while True:
@@ -113,7 +118,7 @@ def test_to_next_point(steps: int) -> None:
 
 
 def test_slow_steps_are_told_one_by_one(monkeypatch: pytest.MonkeyPatch, tiny: Architecture, data: Dataset) -> None:
-    monkeypatch.setattr(loop, "STRETCH_SECONDS", 0.0)
+    monkeypatch.setattr(residents, "STRETCH_SECONDS", 0.0)
     held = _Holder(tiny, randomness.initial_parameters(tiny, 0))
     _fit(held, tiny, data, Recipe(epochs=1, batch_size=3))
     assert held.stretches == [1] * 22
@@ -122,14 +127,14 @@ def test_slow_steps_are_told_one_by_one(monkeypatch: pytest.MonkeyPatch, tiny: A
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_loss_that_is_no_number_stops_the_loop(tiny: Architecture, data: Dataset) -> None:
     held = _Holder(tiny, randomness.initial_parameters(tiny, 0))
-    with pytest.raises(NotFinite, match=r"^the loss is (nan|inf) at step \d+ \(epoch 1\)$"):
+    with pytest.raises(NotFinite, match=r"^the loss is (nan|inf) (at|in the \d+ steps up to) step \d+ \(epoch 1\): "):
         _fit(held, tiny, data, Recipe(epochs=2, batch_size=3, lr=1e100))
 
 
 def test_stopped_and_resumed_is_the_run_that_was_never_stopped(
     tmp_path: Path, tiny: Architecture, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "STRETCH_SECONDS", 0.0)
+    monkeypatch.setattr(residents, "STRETCH_SECONDS", 0.0)
     recipe = Recipe(epochs=2, batch_size=10, momentum=0.5)
     job = Job(_HoldingBackend(), "cpu", "fp64", tiny, data, recipe)
 
@@ -152,12 +157,12 @@ def test_measuring_changes_nothing(tiny: Architecture, data: Dataset) -> None:
     recipe = Recipe(epochs=1, batch_size=10, momentum=0.5)
     held = _Holder(tiny, randomness.initial_parameters(tiny, 0))
     before = held.params()
-    residents = loop.settle(held, tiny, data)
+    residents = settle(held, tiny, data)
     assert residents is not None
-    assert loop.rehearse(residents, tiny, data, recipe, seconds=0.01) > 0
+    assert rehearse(residents, tiny, data, recipe, seconds=0.01) > 0
     for name, value in held.params().items():
         assert value.tobytes() == before[name].tobytes()
 
 
 def test_networks_that_want_batches_get_them(tiny: Architecture, data: Dataset) -> None:
-    assert loop.settle(NumpyNetwork(tiny, randomness.initial_parameters(tiny, 0)), tiny, data) is None
+    assert settle(NumpyNetwork(tiny, randomness.initial_parameters(tiny, 0)), tiny, data) is None

@@ -19,12 +19,15 @@ from nin_multi.data.dataset import Split
 from nin_multi.data.resize import resampling
 from nin_multi.errors import BackendUnavailable
 from nin_multi.spec import Architecture
-from nin_multi.training import loop
+from nin_multi.training import residents
 from nin_multi.training.display import Silent
-from nin_multi.training.loop import Watcher
+from nin_multi.training.job import Job
+from nin_multi.training.progress import Watcher
 from nin_multi.training.recipe import Recipe
-from nin_multi.training.run import Job, resume, train
+from nin_multi.training.residents import rehearse, settle
+from nin_multi.training.run import resume, train
 from nin_multi.training.run_directory import RunDirectory
+from nin_multi.training.scores import evaluate, score
 
 QUIET = Watcher(lambda _: None, lambda _: None, lambda: False)
 
@@ -104,9 +107,9 @@ def test_steps_are_those_of_batches_from_the_host(
     params = randomness.initial_parameters(small, 0, "he")
     fed = _build(torch_backend, small, params, precision, **tuning)
     held = _build(torch_backend, small, params, precision, data="resident", **tuning)
-    residents = loop.settle(held, small, data)
+    residents = settle(held, small, data)
     assert residents is not None
-    assert loop.settle(fed, small, data) is None
+    assert settle(fed, small, data) is None
     for epoch in range(2):
         batches = list(training_batches(data.train, small, 16, seed=1, epoch=epoch))
         steps = [fed.train_step(b.x, b.y, b.masks, 0.05, momentum) for b in batches]
@@ -118,16 +121,17 @@ def test_steps_are_those_of_batches_from_the_host(
     _nearly(held.params(), fed.params(), allowed)
     _nearly(held.velocities(), fed.velocities(), allowed)
     assert bool(held.velocities()) == bool(momentum)
-    wanted = loop.evaluate(fed, small, data.test, 10)
+    wanted = evaluate(fed, small, data.test, 10)
+    found = score(residents.test.logits(), data.test.labels)
     rel = 1e-5 if precision == "fp32" else 1e-2
-    assert loop.score(residents.test.logits(), data.test.labels) == pytest.approx(wanted, rel=rel)
+    assert (found.loss, found.accuracy) == pytest.approx((wanted.loss, wanted.accuracy), rel=rel)
     np.testing.assert_array_equal(residents.test.logits(3), residents.test.logits()[:3])
 
 
 def test_masks_given_are_not_written_to(torch_backend: Backend, small: Architecture) -> None:
     data = synthetic_dataset(32, 10)
     held = _build(torch_backend, small, randomness.initial_parameters(small, 0), data="resident")
-    residents = loop.settle(held, small, data)
+    residents = settle(held, small, data)
     assert residents is not None
     masks = [randomness.dropout_masks(small, 16, 0, step) for step in range(2)]
     before = [mask["dropout1"].copy() for mask in masks]
@@ -140,7 +144,7 @@ def test_each_step_takes_its_own_rate(torch_backend: Backend, small: Architectur
     data = synthetic_dataset(48, 10)
     params = randomness.initial_parameters(small, 0, "he")
     fed, held = _build(torch_backend, small, params), _build(torch_backend, small, params, data="resident")
-    residents = loop.settle(held, small, data)
+    residents = settle(held, small, data)
     assert residents is not None
     batches = list(training_batches(data.train, small, 16, seed=0, epoch=0))
     rates = [0.01, 0.05, 0.02]
@@ -158,7 +162,7 @@ def test_from_a_loss_that_is_no_number_on_nothing_moves(
     data = synthetic_dataset(48, 10)
     params = randomness.initial_parameters(small, 0, "he")
     held = _build(torch_backend, small, params, data="resident")
-    residents = loop.settle(held, small, data)
+    residents = settle(held, small, data)
     assert residents is not None
     order = batch_order(48, 16, seed=0, epoch=0)
     masks = [dict(randomness.dropout_masks(small, 16, 0, step)) for step in range(3)]
@@ -176,7 +180,7 @@ def test_restored_it_goes_on_from_there(torch_backend: Backend, small: Architect
     data = synthetic_dataset(48, 10)
     params = randomness.initial_parameters(small, 0, "he")
     held = _build(torch_backend, small, params, data="resident")
-    residents = loop.settle(held, small, data)
+    residents = settle(held, small, data)
     assert residents is not None
     order = batch_order(48, 16, seed=0, epoch=0)
     masks = [randomness.dropout_masks(small, 16, 0, step) for step in range(3)]
@@ -202,11 +206,11 @@ def test_a_rehearsal_leaves_weights_and_draws(torch_backend: Backend, small: Arc
     ended = []
     for rehearsed in (False, True):
         held = _build(torch_backend, small, params, data="resident")
-        residents = loop.settle(held, small, data)
+        residents = settle(held, small, data)
         assert residents is not None
         if rehearsed:
             recipe = Recipe(batch_size=16, dropout="native", lr=0.05, momentum=0.9)
-            assert loop.rehearse(residents, small, data, recipe, seconds=0.01) > 0
+            assert rehearse(residents, small, data, recipe, seconds=0.01) > 0
         residents.train.train(order, None, 0.05, 0.9)
         ended.append(held.params())
     for name, value in ended[0].items():
@@ -221,7 +225,7 @@ def test_more_steps_than_fit_at_once(
     monkeypatch.setattr(resident, "_MOST_INDICES", 0)
     data = synthetic_dataset(20, 10)
     held = _build(torch_backend, small, randomness.initial_parameters(small, 0), data="resident")
-    residents = loop.settle(held, small, data)
+    residents = settle(held, small, data)
     assert residents is not None
     order = batch_order(20, 8, seed=0, epoch=0)
     assert residents.train.train(order * 3, None, 0.01).count == 60
@@ -264,7 +268,7 @@ class TestRuns:
         """Bit for bit, with shared masks."""
         import signal
 
-        monkeypatch.setattr(loop, "STRETCH_SECONDS", 0.0)
+        monkeypatch.setattr(residents, "STRETCH_SECONDS", 0.0)
         job = self._job(torch_backend, small, sixty, "resident")
 
         class Stops(Silent):
@@ -297,7 +301,7 @@ def test_the_chapter_s_net_takes_its_images(torch_backend: Backend) -> None:
     nin = load_architecture("nin")
     data = synthetic_dataset(5, 4)
     held = _build(torch_backend, nin, randomness.initial_parameters(nin, 0), "bf16", data="resident")
-    residents = loop.settle(held, nin, data)
+    residents = settle(held, nin, data)
     assert residents is not None
     found = residents.train.train(batch_order(5, 4, seed=0, epoch=0), None, 0.1)
     assert found.count == 5

@@ -23,9 +23,10 @@ from nin_multi.errors import BackendUnavailable, CheckpointError, NinMultiError,
 from nin_multi.oracle import NumpyBackend, NumpyNetwork
 from nin_multi.spec import Architecture
 from nin_multi.training.display import Silent
-from nin_multi.training.loop import Progress
+from nin_multi.training.job import Job
+from nin_multi.training.progress import Progress
 from nin_multi.training.recipe import Recipe
-from nin_multi.training.run import Job, resume, train
+from nin_multi.training.run import resume, train
 from nin_multi.training.run_directory import RunDirectory
 from nin_multi.weights import save_weights
 
@@ -166,7 +167,67 @@ class TestLikeTheUnbrokenRun:
             np.testing.assert_allclose(a[name], value, rtol=1e-5, atol=1e-6)
 
 
+class Notes(Silent):
+    """Keeps what a run says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def _cut(path: Path, length: int) -> None:
+    path.write_bytes(path.read_bytes()[:length])
+
+
+def _flip(path: Path, _: int) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
 class TestAfterAProcessThatDied:
+    @pytest.mark.parametrize(
+        ("damage", "length", "word"),
+        [*((_cut, length, "not a complete safetensors file") for length in (0, 100, 1500, -1)), (_flip, 0, "altered")],
+    )
+    def test_a_damaged_checkpoint_is_passed_over(self, desk: Desk, damage, length: int, word: str) -> None:
+        run, notes = desk.stopped(10), Notes()
+        damage(run / "checkpoints" / "step-000010.safetensors", length)
+        assert desk.resume(run, notes)["status"] == "done"
+        (said,) = [line for line in notes.lines if line.startswith("passed over: ")]
+        assert "step-000010.safetensors" in said
+        assert word in said
+        _assert_same_run(run, desk.whole())
+
+    def test_before_its_first_checkpoint_it_begins_again(self, desk: Desk) -> None:
+        run = desk.stopped(3)
+        shutil.rmtree(run / "checkpoints")
+        for name in ("weights.safetensors", "result.json"):
+            (run / name).unlink()
+        notes = Notes()
+        desk.resume(run, notes)
+        assert "this run has no checkpoint yet: it begins again at its first step" in notes.lines
+        _assert_same_run(run, desk.whole())
+
+    @pytest.mark.parametrize("lacking", [["result.json"], ["weights.safetensors", "curve.svg", "result.json"]])
+    def test_after_its_last_checkpoint_it_is_brought_to_its_end(self, desk: Desk, lacking: list[str]) -> None:
+        run = desk.whole("run")
+        for name in lacking:
+            (run / name).unlink()
+        assert desk.resume(run)["status"] == "done"
+        _assert_same_run(run, desk.whole())
+
+    def test_what_it_was_writing_is_taken_away(self, desk: Desk) -> None:
+        run = desk.stopped(10)
+        left = [run / ".events.jsonl.a1b2c3d4", run / "checkpoints" / ".step-000012.safetensors.abcdefgh"]
+        others = [run / ".notes", run / "checkpoints" / "mine.txt"]
+        for path in left + others:
+            path.write_text("half")
+        desk.resume(run)
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in others)
+
     def test_from_the_checkpoint_before_no_event_is_there_twice(self, desk: Desk) -> None:
         run = desk.stopped(12)
         (run / "checkpoints" / "step-000012.safetensors").unlink()
@@ -291,37 +352,22 @@ class TestRefused:
         refuses(run, RunError, f"{run}: it has no checkpoint", "from the beginning")
 
     @pytest.mark.parametrize("length", [0, 100, 1500, -1])
-    def test_truncated(self, run: Path, refuses, length: int) -> None:
-        path = run / "checkpoints" / "step-000010.safetensors"
-        path.write_bytes(path.read_bytes()[:length])
-        remedy = "Remove it to go on from the one before it, step-000007.safetensors."
-        refuses(run, CheckpointError, str(path), "not a complete safetensors file", remedy)
-
-    def test_the_remedy_is_one(self, desk: Desk, run: Path) -> None:
-        path = run / "checkpoints" / "step-000010.safetensors"
-        path.write_bytes(path.read_bytes()[:-1])
-        path.unlink()
-        desk.resume(run)
-        _assert_same_run(run, desk.whole())
-
-    def test_no_remedy_is_told_where_there_is_none(self, run: Path, refuses) -> None:
+    def test_truncated_all(self, run: Path, refuses, length: int) -> None:
         for path in (run / "checkpoints").iterdir():
-            path.write_bytes(path.read_bytes()[:-1])
-        with pytest.raises(AssertionError, match="is not in"):
-            refuses(run, CheckpointError, "Remove it")
-        refuses(run, CheckpointError, "step-000010.safetensors", "not a complete safetensors file")
+            path.write_bytes(path.read_bytes()[:length])
+        said = "not a complete safetensors file", "without its checkpoints the run begins again"
+        refuses(run, CheckpointError, "step-000010.safetensors", *said)
 
-    def test_nor_where_there_is_no_other(self, desk: Desk, refuses) -> None:
+    def test_truncated_where_there_is_no_other(self, desk: Desk, refuses) -> None:
         early = desk.stopped(3, "early")
         (path,) = (early / "checkpoints").iterdir()
         path.write_bytes(path.read_bytes()[:-1])
         refuses(early, CheckpointError, "step-000003.safetensors", "not a complete safetensors file")
-
-    def test_an_altered_byte(self, run: Path, refuses) -> None:
-        path = run / "checkpoints" / "step-000010.safetensors"
-        whole = path.read_bytes()
-        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        refuses(run, CheckpointError, str(path), "altered")
+        shutil.rmtree(early / "checkpoints")
+        for name in ("weights.safetensors", "result.json"):
+            (early / name).unlink()
+        desk.resume(early)
+        _assert_same_run(early, desk.whole())
 
     def test_a_pickle_in_disguise(self, run: Path, refuses) -> None:
         class Evil:

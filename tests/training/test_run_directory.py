@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,57 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"run\.json: cannot be written \(No such file or directory\)"):
         directory.begin({})
     assert _content(tmp_path) == {}
+
+
+class TestOneWriter:
+    def test_a_second_one_is_refused(self, tmp_path: Path) -> None:
+        directory = RunDirectory.create(tmp_path / "run")
+        said = refused(RunError, f"{directory.path}: another process is writing this run")
+        with directory.writing(), said, RunDirectory(directory.path).writing():
+            pass
+        with directory.writing():
+            pass
+
+    def test_a_process_that_was_killed_holds_nothing(self, tmp_path: Path) -> None:
+        directory = RunDirectory.create(tmp_path / "run")
+        program = (
+            "import pathlib, sys, time\n"
+            "from nin_multi.training.run_directory import RunDirectory\n"
+            "with RunDirectory(pathlib.Path(sys.argv[1])).writing():\n"
+            "    print('writing', flush=True)\n"
+            "    time.sleep(60)\n"
+        )
+        command = [sys.executable, "-c", program, str(directory.path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "writing\n"
+            with refused(RunError, "another process is writing this run"), directory.writing():
+                pass
+            process.kill()
+            process.wait()
+        with directory.writing():
+            pass
+
+    def test_what_was_never_begun_leaves_nothing(self, tmp_path: Path) -> None:
+        directory = RunDirectory.create(tmp_path / "run")
+        with directory.writing():
+            directory.abandon()
+        assert not directory.path.exists()
+
+
+def test_a_disk_without_room_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path / "run")
+    directory.require_space(10**6)
+    with refused(RunError, f"{directory.path}: the run needs 4,000,000,000,004 MB of disk", "make room"):
+        directory.require_space(10**18)
+
+
+def test_checkpoints_are_not_written_to_another_place(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path / "run")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "step-000001.safetensors").write_text("mine")
+    (directory.path / "checkpoints").symlink_to(elsewhere)
+    with refused(RunError, f"{directory.path / 'checkpoints'}: expected a folder of the run itself, got a link"):
+        directory.checkpoint_path(2)
+    assert (elsewhere / "step-000001.safetensors").read_text() == "mine"

@@ -17,8 +17,9 @@ from nin_multi.data.dataset import Split
 from nin_multi.oracle import NumpyNetwork
 from nin_multi.spec import Architecture
 from nin_multi.training import loop
-from nin_multi.training.loop import NotFinite, Progress, Totals, Watcher
+from nin_multi.training.progress import NotFinite, Progress, Totals, Watcher, start
 from nin_multi.training.recipe import Recipe
+from nin_multi.training.scores import evaluate
 
 
 def _pixels(split: Split) -> np.ndarray:
@@ -78,7 +79,7 @@ def _watch(**told: Any) -> Watcher:
 def test_the_loop_is_the_one_written_out_by_hand(softmax: Architecture, data: Dataset) -> None:
     recipe = Recipe(epochs=3, batch_size=10, lr=0.5, seed=4)  # 64 images: six batches of 10 and one of 4
     steps, tests, weight, bias = _by_hand(softmax, data, recipe)
-    network, progress = _network(softmax, 4), loop.start(data, recipe)
+    network, progress = _network(softmax, 4), start(data, recipe)
     assert (progress.steps, progress.steps_per_epoch, progress.step) == (21, 7, 0)
     seen: list[tuple[float, float]] = []
     tested: list[tuple[float, float]] = []
@@ -147,7 +148,7 @@ def test_examples_per_sec_counts_preparation_and_compute_alone_does_not(softmax:
     slow = replace(data, train=Split(data.train.images.view(_SlowImages), data.train.labels))
     recipe = Recipe(epochs=1, batch_size=16)
     network = _SlowNetwork(softmax, randomness.initial_parameters(softmax, 0))
-    progress = loop.start(slow, recipe)
+    progress = start(slow, recipe)
     began = time.perf_counter()
     loop.fit(network, softmax, slow, recipe, progress, _watch())
     whole = time.perf_counter() - began
@@ -162,7 +163,7 @@ def test_examples_per_sec_counts_preparation_and_compute_alone_does_not(softmax:
 
 def test_evaluation_is_not_in_the_training_clock(softmax: Architecture, data: Dataset) -> None:
     slow = replace(data, test=Split(data.test.images.view(_SlowImages), data.test.labels))
-    progress = loop.start(slow, Recipe(epochs=3))
+    progress = start(slow, Recipe(epochs=3))
     began = time.perf_counter()
     loop.fit(_network(softmax), softmax, slow, Recipe(epochs=3), progress, _watch())
     assert progress.run_totals.seconds < time.perf_counter() - began - 0.3
@@ -179,7 +180,7 @@ def test_native_dropout_leaves_the_draws_to_the_network(softmax: Architecture, d
     for dropout in ("native", "shared"):
         recipe = Recipe(epochs=1, batch_size=64, momentum=0.5, dropout=dropout)
         network = Sees(softmax, randomness.initial_parameters(softmax, 0))
-        loop.fit(network, softmax, data, recipe, loop.start(data, recipe), _watch())
+        loop.fit(network, softmax, data, recipe, start(data, recipe), _watch())
     (native, momentum), (shared, _) = given
     assert (native, momentum) == (None, 0.5)
     assert shared.keys() == {"dropout1"}
@@ -198,7 +199,8 @@ def test_evaluate(softmax: Architecture, data: Dataset, batch_size: int) -> None
     z = _pixels(data.test) @ params["linear1.weight"].astype(np.float64).T + params["linear1.bias"]
     labels = data.test.labels.astype(int)
     expected = -np.log(np.exp(z[np.arange(23), labels]) / np.exp(z).sum(1)).mean()
-    loss, accuracy = loop.evaluate(network, softmax, data.test, batch_size)
+    found = evaluate(network, softmax, data.test, batch_size)
+    loss, accuracy = found.loss, found.accuracy
     assert loss == pytest.approx(expected, rel=1e-12)
     assert accuracy == (z.argmax(1) == labels).sum() / 23
     for name, value in network.params().items():
@@ -208,7 +210,8 @@ def test_evaluate(softmax: Architecture, data: Dataset, batch_size: int) -> None
 def test_evaluate_survives_large_logits(softmax: Architecture, data: Dataset) -> None:
     params = {name: value.copy() for name, value in randomness.initial_parameters(softmax, 0).items()}
     params["linear1.bias"][:2] = 5000.0, -5000.0
-    loss, accuracy = loop.evaluate(NumpyNetwork(softmax, params), softmax, data.test, 10)
+    found = evaluate(NumpyNetwork(softmax, params), softmax, data.test, 10)
+    loss, accuracy = found.loss, found.accuracy
     zeros = (data.test.labels == 0).mean()
     assert accuracy == zeros
     ones = (data.test.labels == 1).mean()
@@ -246,7 +249,7 @@ class TestMeasure:
 
 def test_stop_is_asked_after_every_step(softmax: Architecture, data: Dataset) -> None:
     recipe, epochs = Recipe(epochs=2, batch_size=10), []
-    progress = loop.start(data, recipe)
+    progress = start(data, recipe)
     watcher = _watch(stop=lambda: progress.step == 9, epoch=lambda p: epochs.append(p.epoch))
     loop.fit(_network(softmax), softmax, data, recipe, progress, watcher)
     assert (progress.step, progress.epoch, epochs) == (9, 2, [1])
@@ -257,9 +260,9 @@ def test_stop_is_asked_after_every_step(softmax: Architecture, data: Dataset) ->
 def test_a_loss_that_is_no_number_stops_the_loop(tiny: Architecture, data: Dataset) -> None:
     told: list[float] = []
     recipe = Recipe(epochs=2, batch_size=10, lr=1e100)
-    progress = loop.start(data, recipe)
+    progress = start(data, recipe)
     watcher = _watch(step=lambda p: told.append(p.epoch_totals.mean_loss()))
-    with pytest.raises(NotFinite, match=r"^the loss is (nan|inf) at step \d+ \(epoch 1\)$") as caught:
+    with pytest.raises(NotFinite, match=r"^the loss is (nan|inf) at step \d+ \(epoch 1\): .*layer '.+'") as caught:
         loop.fit(_network(tiny), tiny, data, recipe, progress, watcher)
     assert f"step {progress.step} " in str(caught.value)
     assert 1 < progress.step < 7

@@ -20,12 +20,13 @@ from nin_multi.errors import BackendUnavailable, DataError
 from nin_multi.oracle import NumpyBackend
 from nin_multi.spec import Architecture
 from nin_multi.training.display import Silent
-from nin_multi.training.loop import Progress
+from nin_multi.training.job import Job
+from nin_multi.training.progress import Progress
 from nin_multi.training.recipe import Recipe
-from nin_multi.training.run import Job, train
+from nin_multi.training.run import train
 from nin_multi.training.run_directory import RunDirectory
 
-FILES = {"run.json", "events.jsonl", "result.json", "weights.safetensors", "curve.svg"}
+FILES = {"run.json", "events.jsonl", "result.json", "weights.safetensors", "curve.svg", "lock"}
 CHECKPOINTS = {"checkpoints"}  # from the end of the first epoch on, or from an interruption
 RESULT = {
     *("backend", "framework_version", "device", "precision", "arch", "dataset", "train_examples", "test_examples"),
@@ -34,7 +35,9 @@ RESULT = {
 }  # the contract; more may be there
 STEP = {
     *("event", "step", "progress", "loss", "train_acc", "examples_per_sec", "compute_examples_per_sec", "seconds"),
+    *("dead_classes", "never_predicted"),
 }
+EPOCH = {"epoch", "test_loss", "test_acc", "test_dead_classes", "test_never_predicted"}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -102,7 +105,7 @@ class TestDone:
         seconds = [event["seconds"] for event in steps]
         assert seconds == sorted(seconds)
         ends = [event for event in events if event["event"] == "epoch"]
-        assert all(event.keys() == STEP | {"epoch", "test_loss", "test_acc"} for event in ends)
+        assert all(event.keys() == STEP | EPOCH for event in ends)
         assert [(event["epoch"], event["step"], event["progress"]) for event in ends] == [(1, 7, 1.0), (2, 14, 2.0)]
         for event in ends:  # an epoch's figures are those at its last step
             assert event["loss"] == steps[event["step"] - 1]["loss"]
@@ -246,10 +249,13 @@ class TestDiverged:
     def test_in_a_step(self, make_run, read_json) -> None:
         result, directory = make_run(lr=1e100)
         assert result["status"] == "diverged"
-        assert re.fullmatch(r"the loss is (nan|inf) at step \d+ \(epoch 1\); a smaller --lr may help", result["reason"])
+        assert re.fullmatch(
+            r"the loss is (nan|inf) at step \d+ \(epoch 1\): .+; a smaller --lr may help\.\n.+", result["reason"]
+        )
         assert result["loss"] is None
         assert read_json((directory / "result.json").read_text()) == result
-        assert {path.name for path in directory.iterdir()} == FILES
+        # Weights that led to it are nothing to evaluate.
+        assert {path.name for path in directory.iterdir()} == FILES - {"weights.safetensors"}
         assert len(_events(directory)) == result["steps"] - 1
         ET.fromstring((directory / "curve.svg").read_bytes())
 

@@ -1,0 +1,104 @@
+"""Everything one training run is made of, checked; not the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from nin_multi import tuning
+from nin_multi.backend import Backend, Network, Params, check_request
+from nin_multi.data.dataset import Dataset
+from nin_multi.errors import SpecError
+from nin_multi.spec import Architecture
+from nin_multi.training import loop
+from nin_multi.training.cadence import Cadence
+from nin_multi.training.recipe import Recipe
+from nin_multi.tuning import Case, Choice
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one run is made of.
+
+    `fixed` are knobs set by hand. How the others are set says `tune`: "off" (as the backend has them by default),
+    "auto" (as stored for this machine, else measured where that pays) or "now" (measured first). `recorded` are the
+    values that a run began with, and goes on with whatever `tune` says. `cadence`: how often a checkpoint is written.
+    """
+
+    backend: Backend
+    device: str
+    precision: str
+    architecture: Architecture
+    dataset: Dataset
+    recipe: Recipe
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    tune: str = "off"
+    recorded: Mapping[str, str] | None = None
+    cadence: Cadence = field(default_factory=Cadence)
+
+    def __post_init__(self) -> None:
+        if not self.recipe.final_relu:
+            object.__setattr__(self, "architecture", self.architecture.without_last_relu())
+
+    def title(self) -> str:
+        """What is trained on what, for headers and pictures."""
+        return f"{self.architecture.name} on {self.dataset.title}, {self.backend.name}"
+
+    def check(self) -> None:
+        """What can be known before a directory is made. Raises DataError, SpecError, BackendUnavailable."""
+        loop.check_classes(self.architecture, self.dataset)
+        if not self.architecture.parameters:
+            raise SpecError(f"architecture {self.architecture.name!r} has no parameters: there is nothing to train")
+        check_request(self.backend, self.device, self.precision)
+        self.case.complete()
+
+    def with_default_dropout(self) -> Job:
+        """Where the images stay on a GPU, drawing masks on the host would take longer than the steps: then "native"."""
+        stays = self.device != "cpu" and self.case.complete().get("data") == "resident"
+        return replace(self, recipe=replace(self.recipe, dropout="native" if stays else "shared"))
+
+    @property
+    def case(self) -> Case:
+        """What the choice of how to compute the net is made for."""
+        place = self.device, self.precision
+        return Case(self.backend, self.architecture, *place, self.recipe.batch_size, self.fixed)
+
+    def choice(self, report: Callable[[str], None]) -> Choice:
+        """How the net is computed, as far as that is known before anything is measured."""
+        if self.recorded is None:
+            return tuning.chosen(self.case, self.tune, report)
+        known = tuning.offered(self.case, self.recorded)
+        if gone := sorted(self.recorded.keys() - known.keys()):
+            report(f"tuning: {self.backend.name} has no {', '.join(gone)} of that kind any more; roundings may differ")
+        return tuning.choice_of(self.case, known, "run")
+
+    def build(self, params: Params, step: int, choice: Choice | None = None) -> Network:
+        """The net; a framework's own draws begin by the seed and the step, so that equal runs are equal."""
+        seed = (self.recipe.seed + step) % 2**31 if self.recipe.dropout == "native" else None
+        place = {"device": self.device, "precision": self.precision}
+        return self.backend.build(
+            self.architecture, params, **place, seed=seed, tuning=choice.tuning if choice else None
+        )
+
+    def stored_facts(self, step: int) -> dict[str, Any]:
+        """What weights and checkpoints say of themselves. Nothing in it may depend on time or place."""
+        return {
+            "backend": self.backend.name,
+            "dataset": self.dataset.name,
+            "data_sha256": self.data_sha256,
+            "recipe": self.recipe.as_dict(),
+            "seed": self.recipe.seed,
+            "step": step,
+        }
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """About how large one is: parameters, and velocities where there are any, in float32."""
+        return 4 * self.architecture.parameters * (2 if self.recipe.momentum else 1)
+
+    @cached_property
+    def data_sha256(self) -> dict[str, str]:
+        """The identity of the images and labels."""
+        return self.dataset.identity()

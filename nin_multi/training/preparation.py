@@ -1,0 +1,103 @@
+"""From a job to a net that is ready to train: how it is computed, how fast it is, what the user is told of it."""
+
+from __future__ import annotations
+
+from nin_multi import machine, tuning
+from nin_multi.backend import Network, Params, cores
+from nin_multi.training import loop
+from nin_multi.training.display import Display
+from nin_multi.training.estimate import duration, faster_choices, seconds_needed
+from nin_multi.training.job import Job
+from nin_multi.training.progress import Progress
+from nin_multi.training.recipe import Recipe
+from nin_multi.training.residents import rehearse, settle
+from nin_multi.training.run_directory import RunDirectory
+from nin_multi.tuning import Choice
+
+
+def prepare(
+    job: Job, params: Params, velocities: Params, progress: Progress, directory: RunDirectory, display: Display
+) -> tuple[Network, Choice]:
+    """The net in its starting state and how it is computed, after it was measured and the header shown."""
+    network, choice, speed = _choose(job, params, progress, display)
+    for line in header(job, choice, speed, progress, directory):
+        display.note(line)
+    # Measuring has used up some of its draws; on resident images it gives them back.
+    if job.recipe.dropout == "native" and settle(network, job.architecture, job.dataset) is None:
+        network = job.build(params, progress.step, choice)
+    network.restore(params, velocities)
+    return network, choice
+
+
+def _choose(job: Job, params: Params, progress: Progress, display: Display) -> tuple[Network, Choice, float]:
+    """The net, how it is computed (measured first where that was asked for, or pays), its images per second."""
+    choice = job.choice(display.note)
+    is_open = job.recorded is None and tuning.is_there_a_choice(job.case)
+    if is_open and job.tune == "now":
+        choice = tuning.find(job.case, tuning.AT_LEISURE, display.note, told=display.note)
+    network, speed = _measured(job, params, progress, choice)
+    if is_open and job.tune == "auto" and "stored" not in choice.origins.values():
+        seconds = tuning.time_to_measure(seconds_left(job, speed, progress))
+        if seconds:
+            del network  # measuring holds two
+            display.note(f"tuning: trying how this net is computed fastest here, for at most {seconds:.0f} s")
+            choice = tuning.find(job.case, seconds, display.note)
+            network, speed = _measured(job, params, progress, choice)
+    return network, choice, speed
+
+
+def _measured(job: Job, params: Params, progress: Progress, choice: Choice) -> tuple[Network, float]:
+    """The net, and how many images per second it trains on."""
+    network = job.build(params, progress.step, choice)
+    if residents := settle(network, job.architecture, job.dataset):
+        return network, rehearse(residents, job.architecture, job.dataset, job.recipe)
+    batches = loop.batches_of(job.dataset, job.architecture, job.recipe, epoch=0)
+    return network, loop.measure(network, batches, job.recipe.momentum)
+
+
+def seconds_left(job: Job, speed: float, progress: Progress) -> float:
+    """How long the rest will take at so many images per second."""
+    train, test = len(job.dataset.train.labels), len(job.dataset.test.labels)
+    return seconds_needed(speed, train, test, job.recipe) * (1 - progress.step / progress.steps)
+
+
+def header(job: Job, choice: Choice, speed: float, progress: Progress, directory: RunDirectory) -> list[str]:
+    """What the run will do, and how long it will take by the speed that was measured."""
+    architecture, recipe, data = job.architecture, job.recipe, job.dataset
+    train, test = len(data.train.labels), len(data.test.labels)
+    _, height, width = architecture.input
+    seconds = seconds_left(job, speed, progress)
+    has_bf16 = job.device != "cpu" or machine.has_bf16_products()
+    choices = faster_choices(architecture, recipe, seconds, train)
+    if choices and job.precision == "fp32" and "bf16" in job.backend.precisions and has_bf16:
+        choices.append("--precision bf16")
+    if job.precision == "bf16" and not has_bf16:
+        choices.append("--precision fp32: this processor has no bf16 products and emulates them")
+    begun = f", from step {progress.step:,}" if progress.step else ""
+    return [
+        f"{architecture.name} on {job.backend.name} {job.backend.version()} ({job.device}, {job.precision}, "
+        f"{cores()} cores): {architecture.parameters:,} parameters, "
+        f"{architecture.multiply_adds:,} multiply-adds",
+        f"{data.title}: {train:,} training and {test:,} test images at {height} x {width} ({data.source})",
+        f"{_count(recipe.epochs, 'epoch')} of {_count(progress.steps_per_epoch, 'step')}, batch {recipe.batch_size}, "
+        f"{_choices(recipe)}, seed {recipe.seed}{begun}; run directory {directory.path}",
+        *([f"tuning: {told}"] if (told := choice.show()) else []),
+        f"measured {speed:.1f} images/s: this will take about {duration(seconds)}"
+        + ("".join(f"\n  faster: {choice}" for choice in choices)),
+    ]
+
+
+def _choices(recipe: Recipe) -> str:
+    """The learning rate, and what is not the chapter's."""
+    words = [f"learning rate {recipe.lr:g}"]
+    words += [f"momentum {recipe.momentum:g}"] if recipe.momentum else []
+    words += ["He initialisation"] if recipe.init == "he" else []
+    words += [f"warm-up over {_count(recipe.warm_up, 'step')}"] if recipe.warm_up else []
+    words += [f"{recipe.decay} decay"] if recipe.decay != "none" else []
+    words += ["no ReLU before the logits"] if not recipe.final_relu else []
+    words += ["the framework's own dropout"] if recipe.dropout == "native" else []
+    return ", ".join(words)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
