@@ -8,8 +8,10 @@ re-executes Python once. What the user has set stays as it is.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,12 +20,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from nin_multi import registry
-from nin_multi.backend import Tuning
-from nin_multi.errors import NinMultiError, UsageError
+from nin_multi import heartbeat, registry
+from nin_multi.errors import BackendUnavailable, NinMultiError, UsageError
+from nin_multi.heartbeat import Pulse, Sign
+from nin_multi.knobs import Tuning
 
 MARK = "NIN_MULTI_ENVIRONMENT"  # names the backend whose environment this process already has
 ADDED = "NIN_MULTI_ADDED"  # names the variables that a launcher set: nobody's wish, and gone for the next backend
+
+POLL = 1.0  # seconds between two looks at a child
+GRACE = 30.0  # seconds that a silent child has after SIGTERM, if our patience is not even that long
+SHORT_GRACE = 3.0  # seconds that it has where somebody is waiting for us to leave
 
 
 def environment_for(backend: str, precision: str | None = None, tuning: Tuning | None = None) -> dict[str, str]:
@@ -56,31 +63,72 @@ def ensure_environment(backend: str, precision: str | None = None, tuning: Tunin
 
 @dataclass(frozen=True)
 class ChildResult:
-    """How a child ended: its exit status (negative: a signal), the JSON object it printed, or None."""
+    """How a child ended: its exit status (negative: a signal), the JSON object it printed, or None.
+
+    `silence`: it was stopped after so many seconds without a sign of life. `last`: where it said last that it stood.
+    """
 
     backend: str
     exit_status: int
     answer: dict[str, Any] | None
+    silence: float | None = None
+    last: Sign | None = None
+
+    @property
+    def died(self) -> bool:
+        """Whether it came to no end of its own."""
+        return self.answer is None or self.silence is not None or self.exit_status < 0
+
+    @property
+    def status(self) -> int:
+        """What it adds to the exit status of a command: its own, and 3 where it died."""
+        return BackendUnavailable.exit_status if self.died else self.exit_status
 
     def failure(self) -> str:
         """One or two lines on why there is no answer; empty where there is one."""
+        where = f", last heard of {self.last.show()}" if self.last is not None else ""
+        if self.silence is not None:
+            return f"{self.backend}: it gave no sign of life for {self.silence:.0f} s{where}; it was stopped"
         if self.exit_status < 0:
-            number = -self.exit_status
-            name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-            return f"{self.backend}: its process was ended by {name}"
+            return f"{self.backend}: its process was ended by {_signal_in_words(-self.exit_status)}{where}"
         if self.answer is None:
-            return f"{self.backend}: its process ended with status {self.exit_status} and no answer"
+            return f"{self.backend}: its process ended with status {self.exit_status} and no answer{where}"
         return str(self.answer.get("error", {}).get("message", ""))
 
 
-class Child:
-    """One `nin_multi` command in a process of its own, with `--json`; its messages go to our stderr, or nowhere."""
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 
-    def __init__(self, backend: str, arguments: Sequence[str], *, quiet: bool = True) -> None:
+
+def _signal_in_words(number: int) -> str:
+    """Its name, and what it usually means."""
+    if number not in set(signal.Signals):
+        return f"signal {number}"
+    name = signal.Signals(number).name
+    if number == signal.SIGKILL:
+        return f"{name} (perhaps the system's, for lack of memory)"
+    return f"{name} (the framework crashed)" if number in _CRASHES else name
+
+
+class Child:
+    """One `nin_multi` command in a process of its own, with `--json`; its messages go to our stderr, or nowhere.
+
+    `patience` is for a command that gives signs of life: so many seconds without one, and it is stopped.
+    """
+
+    def __init__(
+        self, backend: str, arguments: Sequence[str], *, quiet: bool = True, patience: float | None = None
+    ) -> None:
         self.backend = backend
+        self._patience = math.inf if patience is None else patience
+        self._pulse = Pulse() if patience is not None else None
+        self._output: str | None = None
+        environment = environment_for(backend)
+        environment.pop(heartbeat.VARIABLE, None)  # ours, if we have one: not for a child to speak in our name
+        if self._pulse is not None:
+            environment[heartbeat.VARIABLE] = str(self._pulse.path)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "nin_multi", *arguments, "--json"],
-            env=environment_for(backend),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if quiet else None,
@@ -90,18 +138,68 @@ class Child:
         )
 
     def result(self) -> ChildResult:
-        """Wait for the end. Where we are to leave ourselves, the child is told so and given time to end well."""
+        """Wait for the end, or bring it about. Where we are to leave ourselves, the child gets time to end well."""
         try:
-            output, _ = self._process.communicate()
+            silence = self._wait()
         except BaseException:  # SystemExit from a signal: we are to leave
-            self._process.terminate()
-            self._process.communicate()
+            self._leave()
             raise
+        last = self._pulse.last() if self._pulse is not None else None
+        self._close()
         try:
-            answer = json.loads(output)
+            answer = json.loads(self._output or "")
         except ValueError:
             answer = None
-        return ChildResult(self.backend, self._process.returncode, answer if isinstance(answer, dict) else None)
+        answer = answer if isinstance(answer, dict) else None
+        returned = self._process.poll()
+        # One that even SIGKILL does not end at once waits for a device in the system's depths.
+        status = -signal.SIGKILL if returned is None else returned
+        return ChildResult(self.backend, status, answer, silence, last)
+
+    def _wait(self) -> float | None:
+        """Until it has ended: by itself, or by us after so many seconds of silence."""
+        while not self._has_ended(within=POLL):
+            if self._pulse is not None and self._pulse.silence() > self._patience:
+                self._stop(min(GRACE, self._patience))
+                return self._patience
+        return None
+
+    def _has_ended(self, within: float) -> bool:
+        """Whether it ends in so many seconds, and all that it printed is here."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._output, _ = self._process.communicate(timeout=within)
+            return True
+        if self._process.poll() is None:
+            return False
+        self._signal_group(signal.SIGKILL)  # a process that it has left behind holds the pipe open
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._output, _ = self._process.communicate(timeout=within)
+        return True
+
+    def _stop(self, grace: float) -> None:
+        """By SIGTERM; then by SIGKILL, which ends a process that is stopped or stuck in native code too."""
+        self._process.terminate()
+        if not self._has_ended(within=grace):
+            self._signal_group(signal.SIGKILL)
+            self._has_ended(within=GRACE)
+
+    def _leave(self) -> None:
+        """Tell the child to end, and see it do so; who interrupts us once more does not want to wait for that."""
+        try:
+            self._process.terminate()
+            self._wait()
+        except BaseException:
+            self._stop(SHORT_GRACE)
+        finally:
+            self._close()
+
+    def _signal_group(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, number)
+
+    def _close(self) -> None:
+        if self._pulse is not None:
+            self._pulse.close()
 
 
 def end_with_parent() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nin_multi import machine, randomness, tuning_store
+from nin_multi import heartbeat, machine, randomness, tuning_store
 from nin_multi.backend import Backend
 from nin_multi.data.batches import Batch
 from nin_multi.errors import NinMultiError
@@ -207,6 +207,7 @@ class _Net:
             spent.append(self._step())
 
     def _step(self) -> float:
+        heartbeat.beat(heartbeat.MEASURING)
         began = self._clock()
         if began > self._deadline:
             raise _TimeIsUp

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from strategies import refused
 
-from nin_multi import registry
+from nin_multi import heartbeat, launcher, registry
 from nin_multi.errors import BackendNotFound, BackendUnavailable, SpecError, raise_again
+from nin_multi.heartbeat import Sign
 from nin_multi.launcher import ADDED, MARK, Child, ChildResult, ask_each, environment_for
 
 OURS = ("torch", "mindspore", "mxnet", "numpy")
@@ -187,6 +189,134 @@ def test_each_is_asked_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pyte
     starts = [line.split() for line in log.read_text().splitlines()]
     assert [mark for mark, _ in starts] == ["numpy", "numpy"]  # and none had to begin anew
     assert len({pid for _, pid in starts}) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [(signal.SIGKILL, "lack of memory"), (signal.SIGSEGV, "crashed"), (signal.SIGABRT, "crashed"), (signal.SIGHUP, "")],
+)
+def test_a_signal_in_words(number: signal.Signals, cause: str) -> None:
+    """Its name, what it usually means, and where the process said last that it stood."""
+    result = ChildResult("torch", -number, None, None, Sign("training", 120, 469, "runs/a"))
+    text = result.failure()
+    assert text.startswith(f"torch: its process was ended by {number.name}")
+    assert text.endswith(", last heard of at step 120 of 469")
+    assert cause in text
+    assert ("(" in text) == bool(cause)
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [
+        (ChildResult("numpy", 0, {"status": "done"}), 0),
+        (ChildResult("numpy", 2, {"error": {}}), 2),
+        (ChildResult("numpy", 143, {"status": "interrupted"}), 143),
+        (ChildResult("numpy", 0, None), 3),
+        (ChildResult("numpy", 1, None), 3),  # a traceback
+        (ChildResult("numpy", 9, None), 3),
+        (ChildResult("numpy", -11, {"status": "done"}), 3),
+        (ChildResult("numpy", 143, {"status": "interrupted"}, silence=600.0), 3),
+    ],
+)
+def test_what_an_end_adds_to_the_exit_status(result: ChildResult, status: int) -> None:
+    assert result.status == status
+    assert result.died == (status == 3)
+
+
+# --- children that are watched ---------------------------------------------------------------------------------------
+
+
+def prelude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """What children do before anything else; the watch looks and waits in tenths of a second here."""
+    (tmp_path / "sitecustomize.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
+    monkeypatch.setattr(launcher, "POLL", 0.1)
+    monkeypatch.setattr(launcher, "GRACE", 1.0)
+
+
+SILENT = {
+    "asleep": ("import time; time.sleep(1000)", {-signal.SIGTERM}),
+    "stopped": ("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", {-signal.SIGKILL}),
+    "deaf": (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)",
+        {-signal.SIGKILL},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_a_child_that_gives_no_sign_of_life(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, statuses = SILENT[name]
+    begins = "from nin_multi.heartbeat import beat; beat('training', 120, 469, 'runs/a')\n"
+    prelude(tmp_path, monkeypatch, begins + program)
+    began = time.monotonic()
+    child = Child("numpy", ["summary"], patience=2.0)
+    result = child.result()
+    assert 2.0 < time.monotonic() - began < 30.0
+    assert result.exit_status in statuses
+    assert result.last == Sign("training", 120, 469, "runs/a")
+    assert result.failure().startswith("numpy: it gave no sign of life for 2 s")
+    assert result.failure().endswith(", last heard of at step 120 of 469; it was stopped")
+    with pytest.raises(ProcessLookupError):
+        os.kill(child._process.pid, 0)
+
+
+def test_a_child_that_gives_signs_of_life_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import time\nfrom nin_multi.heartbeat import beat\n"
+    prelude(tmp_path, monkeypatch, program + "for i in range(16): beat('training', i); time.sleep(0.5)\n")
+    began = time.monotonic()
+    result = Child("numpy", ["summary"], patience=6.0).result()
+    assert time.monotonic() - began > 6.0
+    assert (result.exit_status, result.failure(), result.silence) == (0, "", None)
+
+
+@pytest.mark.parametrize("patience", [None, float("inf")])
+def test_without_an_end_to_our_patience(
+    patience: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prelude(tmp_path, monkeypatch, "import time; time.sleep(2)")
+    assert Child("numpy", ["summary"], patience=patience).result().exit_status == 0
+
+
+def test_a_child_that_is_not_watched_does_not_speak_in_our_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = tmp_path / "ours"
+    ours.touch()
+    monkeypatch.setenv(heartbeat.VARIABLE, str(ours))
+    prelude(tmp_path, monkeypatch, "from nin_multi.heartbeat import beat; beat('training', 1)")
+    assert Child("numpy", ["summary"]).result().exit_status == 0
+    result = Child("numpy", ["summary"], patience=60.0).result()
+    assert result.last == Sign("training", 1)
+    assert ours.read_text() == ""
+
+
+def test_what_a_child_leaves_behind_does_not_hold_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loader's process keeps the pipe open that we read the answer from."""
+    pid = tmp_path / "pid"
+    program = (
+        "import os, time\n"
+        f"if not os.path.exists({str(pid)!r}) and os.fork() == 0:\n"
+        f"    open({str(pid)!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(1000)\n"
+    )
+    prelude(tmp_path, monkeypatch, program)
+    result = Child("numpy", ["summary"]).result()
+    assert (result.exit_status, result.failure()) == (0, "")
+    assert result.answer is not None
+    until = time.monotonic() + 10
+    while time.monotonic() < until and _runs(int(pid.read_text())):
+        time.sleep(0.05)
+    assert not _runs(int(pid.read_text()))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")  # of a zombie nobody may have taken notice yet
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 @pytest.mark.parametrize("answer", [{}, {"error": {}}, {"rows": []}])

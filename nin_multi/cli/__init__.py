@@ -13,13 +13,14 @@ from typing import Any, NoReturn
 import typer
 
 from nin_multi.cli import backends, bench, compare, convert, doctor, evaluate, predict, shapes, summary, train, verify
+from nin_multi.training.interrupt import answered
 
 app = typer.Typer(
     name="nin_multi",
     help="One Network in Network, compiled into PyTorch, MindSpore and MXNet Gluon: is it really the same network?",
     epilog="Every command takes --json, and --debug for a traceback. "
     "Exit status: 0 done and agreed, 1 the thing checked does not hold, 2 bad input, "
-    "3 a named backend or device cannot start, 130/143 interrupted.",
+    "3 a named backend or device cannot start, or died, 130/143/129 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,11 +43,11 @@ def main() -> None:
     """Run a command; every expected error becomes one or two lines and an exit status."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _leave) for number in answered()}
     try:
         status = app(arguments or ["--help"], prog_name="nin_multi", standalone_mode=False)
     except SystemExit as left:
-        status = _failed("interrupted", left.code, "Interrupted") if left.code in (130, 143) else left.code
+        status = _failed("interrupted", left.code, "Interrupted") if left.code in (130, 143, 129) else left.code
     except Exception as error:
         if debug or not (expected := _expected(error)):
             raise
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:
-    """SIGINT and SIGTERM alike: whatever is under way gets to clean up, and children are ended."""
+    """All of them alike: whatever is under way gets to clean up, and children are ended."""
     raise SystemExit(128 + number)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nin_multi import heartbeat
 from nin_multi.cli.common import (
     ArchOption,
     DataDirOption,
@@ -105,6 +106,7 @@ def train(
     json: JsonOption = False,
 ) -> int:
     """Train one architecture in one framework; the defaults are the chapter's."""
+    heartbeat.beat(heartbeat.STARTING)
     # What can be wrong without a framework is found out before one is started.
     check_tune(tune)
     from nin_multi.training.cadence import Cadence
@@ -165,6 +167,7 @@ def _job(
     from nin_multi.data import load_dataset
     from nin_multi.training.job import Job
 
+    heartbeat.beat(heartbeat.STARTING)  # the framework stands; images may have to be fetched
     data = load_dataset(*source, report=note).head(recipe.train_examples, recipe.test_examples)
     job = Job(framework, chosen, kind, architecture, data, recipe, fixed, tune, recorded)
     job = job if cadence is None else replace(job, cadence=cadence)

@@ -18,6 +18,7 @@ from http.client import responses
 from pathlib import Path
 from typing import Any
 
+from nin_multi import heartbeat
 from nin_multi.data.fashion_mnist import DataFile
 from nin_multi.files import flush_folder
 
@@ -113,6 +114,7 @@ def _receive(url: str, part: Path, file: DataFile, show: Callable[[int], None]) 
     with response, part.open("ab" if begin else "wb") as stream:
         show(done)
         for chunk in _chunks(response):
+            heartbeat.beat(heartbeat.STARTING)
             stream.write(chunk[: size - done])
             stream.flush()  # so that it is there, whatever ends this process
             if len(chunk) > size - done:

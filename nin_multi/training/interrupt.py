@@ -8,13 +8,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-# The last is a terminal that was closed; there is none on Windows.
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+def answered() -> list[int]:
+    """SIGINT, SIGTERM, and SIGHUP (a terminal that was closed), unless nohup has turned that off."""
+    hang_up = getattr(signal, "SIGHUP", None)  # not on Windows
+    is_on = hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([hang_up] if is_on else [])]
 
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collects the first SIGINT, SIGTERM or SIGHUP, so that the step can end; the second one leaves at once."""
+    """Collects the first of those answered, so that the step can end; the second one leaves at once."""
     caught: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -27,7 +31,7 @@ def signals() -> Iterator[list[int]]:
 
     before: dict[int, Any] = {}
     try:
-        before = {number: signal.getsignal(number) for number in SIGNALS if not _is_for_others(number)}
+        before = {number: signal.getsignal(number) for number in answered()}
         for number in before:
             signal.signal(number, handle)
     except ValueError:  # not the main thread, a notebook's or a server's: signals are the owner's business
@@ -36,8 +40,3 @@ def signals() -> Iterator[list[int]]:
         yield caught
     finally:
         restore()
-
-
-def _is_for_others(number: int) -> bool:
-    """A hang-up that nohup has turned off stays off."""
-    return number not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) == signal.SIG_IGN

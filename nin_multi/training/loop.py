@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 
+from nin_multi import heartbeat
 from nin_multi.backend import Network
 from nin_multi.data.batches import Ahead, Batch, evaluation_batches, training_batches
 from nin_multi.data.dataset import Dataset
@@ -127,6 +128,7 @@ def measure(network: Network, batches: Iterator[Batch], momentum: float = 0.0, s
     """
     steps: list[tuple[int, float]] = []
     for batch in batches:
+        heartbeat.beat(heartbeat.MEASURING)
         began = time.perf_counter()
         network.train_step(batch.x, batch.y, batch.masks, 0.0, momentum)
         steps.append((len(batch.y), time.perf_counter() - began))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nin_multi import machine, tuning
+from nin_multi import heartbeat, machine, tuning
 from nin_multi.backend import Network, Params, cores
 from nin_multi.training import loop
 from nin_multi.training.display import Display
@@ -19,6 +19,7 @@ def prepare(
     job: Job, params: Params, velocities: Params, progress: Progress, directory: RunDirectory, display: Display
 ) -> tuple[Network, Choice]:
     """The net in its starting state and how it is computed, after it was measured and the header shown."""
+    heartbeat.beat(heartbeat.MEASURING, run_dir=directory.path)
     network, choice, speed = _choose(job, params, progress, display)
     for line in header(job, choice, speed, progress, directory):
         display.note(line)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nin_multi import randomness
+from nin_multi import heartbeat, randomness
 from nin_multi.backend import HoldsImages, Masks, Network, Resident
 from nin_multi.data.batches import Ahead, batch_order, prepare
 from nin_multi.data.dataset import Dataset, Split
@@ -112,6 +112,7 @@ def rehearse(
     order = batch_order(len(dataset.train), recipe.batch_size, seed=recipe.seed, epoch=0)
 
     def run(batches: list[NDArray[np.intp]]) -> int:
+        heartbeat.beat(heartbeat.MEASURING)
         masks = step_masks(architecture, recipe, batches)
         return residents.train.train(batches, masks, recipe.lr, recipe.momentum).count
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from nin_multi import randomness
+from nin_multi import heartbeat, randomness
 from nin_multi.backend import Network
 from nin_multi.errors import CheckpointError, RunError
 from nin_multi.files import write_bytes
@@ -110,6 +110,7 @@ class _Run:
         self._saved_step, self._saved_at = progress.step, time.monotonic()
 
     def go(self) -> dict[str, Any]:
+        heartbeat.beat(heartbeat.TRAINING, self.progress.step, self.progress.steps, self.directory.path)
         status: dict[str, Any] = {"status": "done"}
         try:
             with self.display, signals() as self.caught:
@@ -131,6 +132,7 @@ class _Run:
         loop.fit(self.network, job.architecture, job.dataset, job.recipe, self.progress, watcher)
 
     def _step(self, progress: Progress) -> None:
+        heartbeat.beat(heartbeat.TRAINING, progress.step, progress.steps)
         self.display.step(progress)
         if progress.is_point():
             self.directory.append(step_event(progress))
@@ -145,6 +147,7 @@ class _Run:
         self._save()
 
     def _evaluation(self, images: int) -> None:
+        heartbeat.beat(heartbeat.EVALUATING)
         if self.caught:
             raise Stopped
 
@@ -172,6 +175,7 @@ class _Run:
     def _finish(self, status: dict[str, Any]) -> dict[str, Any]:
         """Weights, curve and result.json; the result."""
         job, directory, progress = self.job, self.directory, self.progress
+        heartbeat.beat(heartbeat.FINISHING, progress.step)
         if status["status"] != "diverged":
             facts = job.stored_facts(progress.step)
             save_weights(directory.path / WEIGHTS, self.network.params(), job.architecture, **facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -14,6 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+
+from nin_multi import launcher
+from nin_multi.cli import compare
 
 RUN = {
     *("backend", "framework_version", "device", "precision", "arch", "dataset", "train_examples", "test_examples"),
@@ -82,14 +87,49 @@ class TestCompare:
 
     def test_one_that_crashes_does_not_stop_the_other(self, nin, others, flags: list[str], tmp_path: Path) -> None:
         found = nin("compare", "--backend", "crashing,numpy", *flags, "--runs-dir", "mine", "--seed", "4", "--json")
-        assert found.status not in (0, 130, 143)
+        assert found.status == 3
         crashed, done = found.json["runs"]
         assert (crashed["backend"], crashed["status"]) == ("crashing", "failed")
-        assert "SIGABRT" in crashed["reason"]
+        assert "SIGABRT (the framework crashed)" in crashed["reason"]
+        assert crashed["run_dir"] is None
         assert done.keys() >= RUN
         assert (done["backend"], done["status"], done["seed"], done["steps"]) == ("numpy", "done", 4, 14)
         (run,) = (tmp_path / "mine").iterdir()
         assert json.loads((run / "result.json").read_text()) == done
+
+    def test_the_reason_is_whole_below_the_table(self, nin, others, flags: list[str], monkeypatch) -> None:
+        """A cell of the table would break it into pieces of a few letters."""
+        monkeypatch.setattr(compare, "console", lambda: Console(width=80, highlight=False, markup=False))
+        found = nin("compare", "--backend", "missing,numpy", *flags)
+        lines = found.out.splitlines()
+        assert all(len(line) <= 80 for line in lines)
+        assert ["missing", "failed"] in [line.split() for line in lines]
+        whole = " ".join(found.out.split())
+        assert "missing failed: the package 'a_framework_that_is_nowhere' is not installed. Install it:" in whole
+
+    def test_patience(self, nin, flags: list[str], monkeypatch) -> None:
+        """It reaches the child; 0 and off are for ever."""
+        given = []
+
+        class Never(launcher.Child):
+            def __init__(self, *_: object, patience: float, **__: object) -> None:
+                given.append(patience)
+
+            def result(self) -> launcher.ChildResult:
+                return launcher.ChildResult("numpy", 2, {"error": {"message": "never"}})
+
+        monkeypatch.setattr(launcher, "Child", Never)
+        for words in ([], ["--patience", "5"], ["--patience", "1e3"], ["--patience", "0"], ["--patience", "off"]):
+            assert nin("compare", "--backend", "numpy", *flags, *words).status == 2
+        assert given == [600, 5, 1000, math.inf, math.inf]
+
+    @pytest.mark.parametrize("word", ["-1", "4.9", "nan", "inf", "-inf", "soon", "", "5 s", "OFF"])
+    def test_patience_that_makes_no_sense(self, nin, flags: list[str], tmp_path: Path, word: str) -> None:
+        found = nin("compare", "--backend", "numpy", *flags, f"--patience={word}")
+        assert found.status == 2
+        assert found.error.startswith("--patience: expected")
+        assert repr(word) in found.error
+        assert not (tmp_path / "runs").exists()
 
     def test_bad_input_reaches_every_row(self, nin, tmp_path: Path) -> None:
         """What only the child finds out is its error; and the path of an architecture is not markup."""
