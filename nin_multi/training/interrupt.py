@@ -11,9 +11,11 @@ from typing import Any
 
 def answered() -> list[int]:
     """SIGINT, SIGTERM, and SIGHUP (a terminal that was closed), unless nohup has turned that off."""
+    numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
     hang_up = getattr(signal, "SIGHUP", None)  # not on Windows
-    is_on = hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([hang_up] if is_on else [])]
+    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
+        numbers.append(hang_up)
+    return numbers
 
 
 @contextmanager
