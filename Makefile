@@ -9,7 +9,7 @@ BACKENDS ?= torch mindspore mxnet numpy
 FRAMEWORKS ?= torch,mindspore,mxnet
 READY = $(VENV)/.ready
 
-.PHONY: setup compare train test test-all-backends fuzz bench-gpu lint format clean
+.PHONY: setup compare train test test-all-backends chaos study fuzz fuzz-input bench-gpu lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -53,6 +53,24 @@ fuzz: setup
 		$(BIN)/python -m nin_multi.launcher $$backend -m pytest -q -s tests/conformance/test_fuzz.py \
 			--backend $$backend --fuzz $(N) --fuzz-seed $(SEED) $(ARGS); \
 	done
+
+# Runs that are killed at random instants come to the same end, bit for bit: KILLS of them over all frameworks.
+KILLS ?= 100
+chaos: setup
+	$(BIN)/python tests/conformance/chaos.py --kills $(KILLS) --backends $(FRAMEWORKS) --seed $(SEED) $(ARGS)
+
+# How often each recipe fails, over SEEDS seeds, into the folder STUDY: for MINUTES, and on from there the next time.
+STUDY ?= study
+SEEDS ?= 20
+study: setup
+	$(BIN)/python tools/study.py --out '$(STUDY)' --seeds $(SEEDS) --minutes $(MINUTES) $(ARGS)
+
+# Damaged input for every parser, N each: only documented errors may come out. ENGINE=atheris goes by branches reached.
+ENGINE ?= hypothesis
+fuzz-input: setup
+	@test $(ENGINE) = hypothesis || $(BIN)/python -c 'import atheris' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet 'atheris>=2.3'
+	$(BIN)/python tests/fuzz/run.py --engine $(ENGINE) --inputs $(N) --seed $(SEED) $(ARGS)
 
 # All checks and measurements on one GPU, into the folder OUT: also in a bare checkout, with whatever Python has torch.
 # PARTS=tests,epochs does some; SET="compile=on" sets knobs of the runs; MINUTES is for the study of seeds, which goes on
