@@ -44,12 +44,16 @@ class ClassWatch:
         return self._about(totals.counts(), f"the {totals.count:,} training images since the epoch began")
 
     def at_epoch(self, progress: Progress) -> str | None:
-        """At the end of an epoch, from the test images."""
+        """At the end of an epoch, from the test images.
+
+        What is dead they say only where nothing is known of the training images: dropout may still bring a channel to
+        life that is 0 without it, and so bring the class back.
+        """
         counts = progress.test_counts
         if counts is None or sum(counts.predicted) < ENOUGH:
             return None
-        told = self._about(counts, "the test images")
-        missed = [index for index in counts.never_predicted() if index not in counts.dead()]
+        told = None if progress.epoch_totals.nonzero else self._about(counts, "the test images")
+        missed = [index for index in counts.never_predicted() if index not in self._told]
         news = f"never predicted for the test images: {self._show(missed)}" if missed != self._missed and missed else ""
         self._missed = missed
         return "\n".join(filter(None, (told, news))) or None

@@ -98,6 +98,10 @@ def test_dead_classes_are_told_when_they_change() -> None:
 def test_classes_never_predicted_are_told_at_the_end_of_an_epoch() -> None:
     watch, progress = ClassWatch(NAMES), _at(1000, [9, 9, 9])
     progress.test_counts = ClassCounts((600, 0, 0), (600, 600, 0))
+    # In training, with dropout, the bag is alive.
+    assert watch.at_epoch(progress) == "never predicted for the test images: shoe, bag"
+    assert watch.at_epoch(progress) is None
+    watch, progress.epoch_totals = ClassWatch(NAMES), Totals(count=1000)  # on resident images
     told = watch.at_epoch(progress)
     assert told is not None
     assert told.startswith("dead: bag: logit 0 for all of the test images.")
