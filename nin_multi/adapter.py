@@ -5,6 +5,7 @@ Nobody has to use it: the contract is `nin_multi.backend.Backend`.
 
 from __future__ import annotations
 
+import errno
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +15,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from nin_multi import machine
 from nin_multi.backend import Images, Labels, Network, Params, check_params, check_request
 from nin_multi.book import BookRound
 from nin_multi.errors import BackendUnavailable, UsageError
 from nin_multi.knobs import Knob, Tuning, complete_tuning
 from nin_multi.layer_times import layer_times
 from nin_multi.spec import Architecture
+
+SCARCE = 10**9  # bytes; with more to be had, no thread and no kernel fails for want of memory
+_ALSO_SAID = ("can't start new thread", "Resource temporarily unavailable", "could not create a primitive")
 
 
 class Adapter(ABC):
@@ -34,6 +39,7 @@ class Adapter(ABC):
     weights_suffixes: tuple[str, ...]
     relu_takes_an_index: bool
     warm_up_steps: int
+    memory_words: tuple[str, ...] = ()  # what its errors say where memory could not be had
     weights_need_framework = True  # whether the module `weights_file` works with the framework only
 
     @abstractmethod
@@ -90,6 +96,15 @@ class Adapter(ABC):
         if seed is not None:
             self.seed(seed)
         return self.network(architecture, params, device, precision, chosen)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """By what is said: frameworks have no class of their own for it, or not for all of it."""
+        if isinstance(error, OSError):
+            return error.errno == errno.ENOMEM
+        said = str(error) if isinstance(error, RuntimeError) else ""
+        # These may have other causes: a limit on threads, a computation that a library cannot do.
+        doubtful = any(words in said for words in _ALSO_SAID) and machine.available_memory_bytes() < SCARCE
+        return isinstance(error, MemoryError) or any(words in said for words in self.memory_words) or doubtful
 
     def bare_loop(
         self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str

@@ -31,6 +31,8 @@ _LISTS = {
 }
 DEEPEST = 20
 LARGEST_FILE = 1_000_000  # bytes; the largest architecture of the zoo has 2,000
+LONGEST_WORD = 1_000  # characters: YAML makes a number of one that is too long in the square of its length, and worse
+MOST_WORDS = 20_000  # and places where a list or a mapping begins or ends: a second of parsing, 2,000 layers
 
 
 def load_architecture(name: str) -> Architecture:
@@ -67,17 +69,17 @@ def read_architecture(path: Path) -> Architecture:
 def parse_architecture(text: str, source: str = "<text>") -> Architecture:
     """The architecture written in `text`; `source` stands in front of the place in error messages."""
     try:
-        _refuse_tricks(text, source)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = _PlainLoader(text, source)
+        root = loader.get_single_node()
         if root is None:
             raise SpecError(f"{source}: the file is empty; expected name, input and layers")
         _refuse_repeated_keys(root, source)
-        data = yaml.safe_load(text)
+        data = loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise SpecError(f"{source}{place}: not YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # 1:1:...:1.5, a date before year 1
         raise SpecError(f"{source}: not YAML: {str(error).splitlines()[0]}") from None
     try:
         return Architecture.model_validate(data)
@@ -104,22 +106,36 @@ def _reason(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8"
 
 
-def _refuse_tricks(text: str, source: str) -> None:
-    """Tags, aliases, deep nesting: none has a use here.
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses tags, aliases, deep nesting and words without end as it meets them: none has a use here.
 
-    A tag asks for another type, a few aliases can stand for gigabytes, and depth exhausts the parser.
+    A tag asks for another type, a few aliases can stand for gigabytes, and depth and length exhaust the parser.
     """
-    event: Any  # its stubs know neither marks nor tags
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        place = f"{source}:{_mark(event)}"
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise SpecError(f"{place}: nested {depth} deep; an architecture needs 4")
+
+    def __init__(self, text: str, source: str) -> None:
+        super().__init__(text)
+        self.source, self.depth, self.words = source, 0, 0
+
+    def get_event(self) -> Any:
+        event: Any = super().get_event()  # type: ignore[no-untyped-call]  # its stubs know neither marks nor tags
+        self.depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        self.words += 1
+        if reason := self._reason(event):
+            raise SpecError(f"{self.source}:{_mark(event)}: {reason}")
+        return event
+
+    def _reason(self, event: Any) -> str:
+        if self.depth > DEEPEST:
+            return f"nested {self.depth} deep; an architecture needs 4"
+        if self.words > MOST_WORDS:
+            return f"expected at most {MOST_WORDS:,} words in an architecture file"
+        if len(getattr(event, "value", "")) > LONGEST_WORD:
+            return f"expected a word of at most {LONGEST_WORD:,} characters, got {len(event.value):,}"
         if isinstance(event, yaml.AliasEvent):
-            raise SpecError(f"{place}: the alias *{event.anchor} is not allowed here; write the value out")
+            return f"the alias *{event.anchor} is not allowed here; write the value out"
         if getattr(event, "tag", None) is not None:
-            raise SpecError(f"{place}: the tag {event.tag!r} is not allowed here; write a plain value")
+            return f"the tag {event.tag!r} is not allowed here; write a plain value"
+        return ""
 
 
 def _refuse_repeated_keys(root: yaml.Node, source: str) -> None:

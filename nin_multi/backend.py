@@ -176,6 +176,12 @@ class Backend(Protocol):
         Raises CheckpointError, UnsupportedLayer, BackendUnavailable, UsageError (tuning).
         """
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error, of this framework or of Python, says that memory could not be had, here or on its device.
+
+        The framework must not be imported for the answer: what it has not raised is no error of its own.
+        """
+
     def bare_loop(
         self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str
     ) -> Callable[[int], float]:

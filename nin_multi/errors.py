@@ -54,6 +54,10 @@ class BackendUnavailable(NinMultiError):
     exit_status = 3
 
 
+class OutOfMemory(NinMultiError):
+    """Memory that could not be had, or that a run would need far more of than there is."""
+
+
 def raise_again(answer: Mapping[str, Any] | None, otherwise: str) -> NoReturn:
     """Raise the error that another process printed as JSON; `otherwise` tells of one that ended without a word."""
     known: dict[str, Callable[[str], NinMultiError]]

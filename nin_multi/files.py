@@ -69,6 +69,8 @@ def read_whole(path: Path) -> bytes:
 
 def refuse_pickle(path: Path) -> None:
     """Raises CheckpointError where a file is a pickle, bare or in a zip archive: opening one can run any code."""
+    if not path.is_file():  # a pipe would be waited for
+        return
     try:
         with path.open("rb") as file:
             what = _kind_of_pickle(file)

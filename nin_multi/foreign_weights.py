@@ -7,8 +7,7 @@ framework's own file is read and written is its adapter's; the safetensors of ot
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,19 @@ from safetensors import SafetensorError, deserialize
 from nin_multi.backend import Params, list_misfits, show_name, unreadable_kind, widen_bfloat16
 from nin_multi.errors import CheckpointError
 from nin_multi.files import read_whole, refuse_pickle
+from nin_multi.limits import file_limit
 from nin_multi.spec import Architecture, Conv2d, Linear, ReLU, TracedLayer
 
 Named = Mapping[str, NDArray[Any]]
 Names = dict[str, str]  # the spec's name -> the file's
 Roles = dict[str, str]  # "weight" or "bias" -> the full name
+Number = tuple[int, str]  # as `_number` has it
 KINDS = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
 
 
 def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
     """Arrays by the file's names, in no order that says anything. Raises CheckpointError unless all is whole."""
+    _refuse_large_file(path)
     refuse_pickle(path)
     content = read_whole(path)
     try:
@@ -42,10 +44,19 @@ def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
             raise unreadable_kind(path, name, str(kind))
         try:
             array = np.frombuffer(entry["data"], KINDS[kind]).reshape(entry["shape"])
-        except ValueError as error:  # more axes than NumPy has, or none of its sizes
+        except (ValueError, OverflowError) as error:  # more axes than NumPy has, or none of its sizes
             raise CheckpointError(f"{path}: {show_name(name)} has a shape that cannot be ({error})") from None
         found[name] = widen_bfloat16(array) if kind == "BF16" else array
     return found
+
+
+def _refuse_large_file(path: Path) -> None:
+    """Before it is read: a sparse file of any size costs nothing to make. A device would never end."""
+    if not path.is_file():
+        return  # read_whole says what it is
+    size, most = path.stat().st_size, file_limit()
+    if size > most:
+        raise CheckpointError(f"{path}: expected a weights file of at most {most:,} bytes, got {size:,}")
 
 
 def adopt(named: Named, architecture: Architecture, source: str, *, in_order: bool = True) -> Params:
@@ -111,6 +122,8 @@ def _by_name(named: Named, architecture: Architecture) -> Names | None:
     for name in named:
         if name.endswith(expected[0]):
             prefix = name.removesuffix(expected[0])
+            if not all(other.startswith(prefix) for other in named):  # thousands may end like the first
+                continue
             names = {own: prefix + own for own in expected}
             if set(names.values()) == named.keys():
                 return names
@@ -140,19 +153,35 @@ def _found_layers(named: Named) -> dict[str, Roles]:
 def _order(layers: list[str], source: str, in_order: bool) -> list[str]:
     """By their numbers where all of them differ in those first, else as they come."""
     keys = {layer: [_number(part) for part in re.split(r"([0-9]+)", layer)] for layer in layers}
-    for one, other in combinations(layers, 2):
-        places = (i for i, (a, b) in enumerate(zip(keys[one], keys[other], strict=False)) if a != b)
-        if next(places, 0) % 2 == 0:  # every second part is a number
-            if in_order:
-                return layers
-            raise CheckpointError(
-                f"{source}: nothing says whether {show_name(one)!r} or {show_name(other)!r} comes first: "
-                "the file keeps no order.\nRename its arrays as the architecture has them, or number them."
-            )
+    if pair := _undecided(keys):
+        if in_order:
+            return layers
+        raise CheckpointError(
+            f"{source}: nothing says whether {show_name(pair[0])!r} or {show_name(pair[1])!r} comes first: "
+            "the file keeps no order.\nRename its arrays as the architecture has them, or number them."
+        )
     return sorted(layers, key=keys.__getitem__)
 
 
-def _number(part: str) -> tuple[int, str]:
+def _undecided(keys: Mapping[str, Sequence[Number]]) -> tuple[str, str] | None:
+    """Two layers that do not differ in a number first; None where any two do.
+
+    A tree of texts and numbers by turns, so that thousands of layers are not compared each with each.
+    """
+    root: dict[Any, Any] = {}
+    for layer, key in keys.items():
+        node = root
+        for place in range(0, len(key), 2):
+            ends = place + 1 == len(key)
+            text, other = node.setdefault("here", ((key[place], ends), layer))
+            if other != layer and (ends or text != (key[place], ends)):
+                return other, layer
+            if not ends:
+                node = node.setdefault(key[place + 1], {})
+    return None
+
+
+def _number(part: str) -> Number:
     """A key by which digits sort as the number they write, however long it is; text sorts as text."""
     return (len(part.lstrip("0")), part.lstrip("0")) if part.isdecimal() else (0, part)
 

@@ -1,6 +1,7 @@
 """What would make training slow or wrong here: machine, variables, threads, versions; it measures nothing.
 
 A finding is "ok", "slow" (what to do stands beside it), "wrong", or "absent": a framework that nobody has asked for.
+Those about a run (`nin_multi.diagnosis`) may be a "note" too: worth knowing, and nothing wrong.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _WHY = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: how it is, about whom ("machine" or a backend), what was seen, and what to do (empty: nothing)."""
+    """One line: how it is, about what ("machine", a backend), what was seen, and what to do (empty: nothing)."""
 
     verdict: str
     about: str

@@ -6,12 +6,16 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nin_multi.backend import cores
 
+ROOT = Path("/")
+# The files of a group of processes (cgroup) of either version: its limit, what it holds, and of that unused files.
+_CGROUP_2 = ("memory.max", "memory.current", "inactive_file")
+_CGROUP_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 # The instruction sets that decide how fast a convolution can be.
 _TELLING = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 
@@ -58,7 +62,7 @@ def peak_memory_bytes() -> int:
     """The most memory this process has held resident."""
     try:
         # Linux hands ru_maxrss of the process that starts another on to it; VmHWM begins anew.
-        return _kilobytes("/proc/self/status", "VmHWM:")
+        return _kilobytes(ROOT / "proc/self/status", "VmHWM:")
     except (OSError, IndexError):
         import resource  # not on Windows
 
@@ -66,17 +70,74 @@ def peak_memory_bytes() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-def available_memory_bytes() -> int:
-    """What processes can still have without swapping; where the system does not say, all that it has."""
+def resident_memory_bytes(root: Path = ROOT) -> int:
+    """What this process holds in memory now; 0 where the system does not say."""
     try:
-        return _kilobytes("/proc/meminfo", "MemAvailable:")
+        return _kilobytes(root / "proc/self/status", "VmRSS:")
     except (OSError, IndexError, ValueError):
-        return _memory_bytes()
+        return 0
 
 
-def _kilobytes(path: str, field: str) -> int:
+def available_memory_bytes(root: Path = ROOT) -> int:
+    """What this process can still have without swapping; where the system does not say, all that it has.
+
+    The least of what the system has left, what a container's limits leave, and what `ulimit -v` leaves.
+    """
+    try:
+        system = _kilobytes(root / "proc/meminfo", "MemAvailable:")
+    except (OSError, IndexError, ValueError):
+        system = _memory_bytes()
+    return max(min((system, *_left_by_containers(root), *_left_by_limits(root))), 0)
+
+
+def _left_by_containers(root: Path) -> Iterator[int]:
+    """What each group of processes that this one is in may still have: its own, and all above it."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if "memory" in controllers.split(","):
+            version, base = _CGROUP_1, root / "sys/fs/cgroup/memory"
+        elif not controllers:
+            version, base = _CGROUP_2, root / "sys/fs/cgroup"
+        else:
+            continue
+        # In a container, the path may be the host's, and only its end is there to be seen, or nothing of it.
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(parts) + 1):
+            try:
+                yield _left_in_group(base.joinpath(*parts[:depth]), version)
+            except (OSError, IndexError, ValueError):  # "max" is no number: no limit
+                continue
+
+
+def _left_in_group(folder: Path, version: tuple[str, str, str]) -> int:
+    limit, used, unread = version
+    free = int((folder / limit).read_text()) - int((folder / used).read_text())
+    # The files it has read count as its own, and are given up when memory is needed.
+    return free + int((folder / "memory.stat").read_text().partition(f"{unread} ")[2].split()[0])
+
+
+def _left_by_limits(root: Path) -> Iterator[int]:
+    """What the limits that a shell sets leave: of addresses, whether or not there is memory behind them."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return
+    for limit, field in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
+        most, _ = resource.getrlimit(limit)
+        if most != resource.RLIM_INFINITY:
+            try:
+                yield most - _kilobytes(root / "proc/self/status", field)
+            except (OSError, IndexError, ValueError):
+                yield most
+
+
+def _kilobytes(path: Path, field: str) -> int:
     """A field of one of Linux's tables, in bytes."""
-    return int(Path(path).read_text().partition(field)[2].split()[0]) * 1024
+    return int(path.read_text().partition(field)[2].split()[0]) * 1024
 
 
 def huge_pages() -> str:

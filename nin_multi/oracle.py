@@ -305,6 +305,9 @@ class NumpyBackend:
         complete_tuning(self.knobs(architecture, device=device, precision=precision), tuning)
         return NumpyNetwork(architecture, params, seed)
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError)
+
     def bare_loop(
         self, architecture: Architecture, params: Params, x: Images, y: Labels, *, device: str, precision: str
     ) -> Callable[[int], float]:

@@ -314,12 +314,16 @@ LAYER_TYPES: dict[str, type[LayerBase]] = {
 
 
 def _trace_layer(layer: Layer, shape: Shape, name: str) -> TracedLayer:
-    output = layer.output_shape(shape)
-    held = {f"{name}.{key}": value for key, value in layer.parameter_shapes(shape).items()}
     parts: list[TracedLayer] = []
     for part in layer.inner():
         parts.append(_trace_layer(part, parts[-1].output if parts else shape, f"{name}.{part.name}"))
-    return TracedLayer(name, layer, shape, output, held, layer.multiply_adds(shape), tuple(parts))
+    if parts:  # not asked of the block, which would make all its layers anew for each answer
+        inside = {key: value for part in parts for key, value in part.parameters.items()}
+        counted = sum(part.multiply_adds for part in parts)
+        return TracedLayer(name, layer, shape, parts[-1].output, inside, counted, tuple(parts))
+    output = layer.output_shape(shape)
+    held = {f"{name}.{key}": value for key, value in layer.parameter_shapes(shape).items()}
+    return TracedLayer(name, layer, shape, output, held, layer.multiply_adds(shape))
 
 
 def _check_count(layers: list[Any] | tuple[Any, ...]) -> None:

@@ -6,6 +6,7 @@ import json
 import pickle
 import random
 import struct
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -374,3 +375,34 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         with refused(CheckpointError, str(path)):
             read_safetensors(path)
         assert not is_ours(path)
+
+
+@pytest.mark.parametrize("size", [2**63, 2**64 - 1])
+def test_a_size_beyond_int64(tmp_path: Path, size: int) -> None:
+    text = json.dumps({"conv1.weight": {"dtype": "F32", "shape": [0, size], "data_offsets": [0, 0]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    with refused(CheckpointError, "conv1.weight", "a shape that cannot be"):
+        read_safetensors(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("names", [[f"l{i}" for i in range(9_000)], [f"{'ab'[i == 8_999]}{i}" for i in range(9_000)]])
+def test_thousands_of_layers_are_put_in_order_quickly(names: list[str]) -> None:
+    deep = net(*[{**CONV, "out_channels": 1, "bias": False}] * 9_000, {"type": "flatten"}, size=(1, 1, 1))
+    named = {f"{name}.weight": np.full((1, 1, 1, 1), i, np.float32) for i, name in enumerate(names)}
+    began = time.process_time()
+    if names[0] == "l0":
+        assert [int(value.item()) for value in adopt(named, deep, "file", in_order=False).values()] == list(
+            range(9_000)
+        )
+    else:
+        with refused(CheckpointError, "nothing says whether"):
+            adopt(named, deep, "file", in_order=False)
+    assert time.process_time() - began < 10
+
+
+def test_thousands_of_names_that_end_alike() -> None:
+    deep = net(*[{**CONV, "out_channels": 1, "bias": False}] * 9_000, {"type": "flatten"}, size=(1, 1, 1))
+    named = {f"x{i}.conv1.weight": np.zeros((1, 1, 1, 1), np.float32) for i in range(9_000)}
+    began = time.process_time()
+    adopt(named, deep, "file")
+    assert time.process_time() - began < 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 import subprocess
@@ -20,9 +21,10 @@ from strategies import architectures, refused
 
 from nin_multi import load
 from nin_multi.errors import CheckpointError, RunError
+from nin_multi.foreign_weights import read_safetensors
 from nin_multi.randomness import initial_parameters
 from nin_multi.spec import Architecture
-from nin_multi.weights import KEY, load_weights, save_weights
+from nin_multi.weights import KEY, is_ours, load_weights, save_weights
 
 NET = Architecture.model_validate(
     {
@@ -289,3 +291,89 @@ def test_the_chapters_net_has_the_size_of_its_parameters(tmp_path: Path) -> None
     path = tmp_path / "nin.safetensors"
     save_weights(path, initial_parameters(load("nin"), seed=0), load("nin"))
     assert 0 < path.stat().st_size - 4 * 1_992_166 < 10_000
+
+
+# --- nothing is read before it is known to fit --------------------------------------------------
+
+
+def large_file(path: Path, sha256: str = "") -> Path:
+    """A sparse file of 1 TB whose header is in order: 2.5 * 10^11 parameters of an architecture that says so."""
+    layers = [{"type": "flatten"}, {"type": "linear", "out_features": 250_000, "bias": False}]
+    architecture = {"name": "large", "input": [1, 1000, 1000], "layers": layers}
+    facts: dict[str, Any] = {}
+    ours = {"format": 1, "architecture": architecture, "facts": facts, "sha256": sha256}
+    length = 4 * 250_000 * 10**6
+    entry = {"dtype": "F32", "shape": [250_000, 10**6], "data_offsets": [0, length]}
+    text = json.dumps({"__metadata__": {KEY: json.dumps(ours)}, "linear1.weight": entry}).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + length)
+    return path
+
+
+def test_a_file_of_a_terabyte(tmp_path: Path) -> None:
+    path = large_file(tmp_path / "w.safetensors")
+    with refused(CheckpointError, str(path), "250,000,000,000 parameters", "3,000.0 GB", "--allow-large"):
+        load_weights(path)
+    with refused(CheckpointError, str(path), "do not belong to architecture 'tiny'", "missing: conv1.weight"):
+        load_weights(path, NET)
+    assert is_ours(path)
+
+
+def test_a_foreign_file_of_a_terabyte(tmp_path: Path) -> None:
+    with refused(CheckpointError, "a weights file of at most", "bytes, got 1,000,000,000"):
+        read_safetensors(large_file(tmp_path / "w.safetensors"))
+
+
+def test_a_header_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 90_000_000) + b"{")
+        file.truncate(100_000_000)
+    with refused(CheckpointError, str(path), "a header of at most 10,000,000 bytes, got 90,000,000"):
+        load_weights(path)
+    assert not is_ours(path)
+
+
+@pytest.mark.parametrize("where", ["architecture", "facts", "all"])
+@pytest.mark.parametrize("depth", [60, 900, 100_000])
+def test_an_entry_nested_without_end(file: Path, where: str, depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+
+    def nest(header: dict[str, Any]) -> None:
+        ours = json.loads(header["__metadata__"][KEY])
+        ours[where] = "HERE"
+        header["__metadata__"][KEY] = deep if where == "all" else json.dumps(ours).replace('"HERE"', deep)
+
+    file.write_bytes(header_edit(nest)(file.read_bytes()))
+    with refused(CheckpointError, str(file), "without a valid entry"):
+        load_weights(file)
+
+
+def test_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with refused(CheckpointError, "pipe", "a folder or a device"):
+        load_weights(tmp_path / "pipe")
+    assert not is_ours(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", ["x" * 5_000, "a\nb\nc", "\u2028" * 9])
+def test_names_and_shapes_cannot_disfigure_a_message(file: Path, name: str) -> None:
+    def rename(header: dict[str, Any]) -> None:
+        header["conv1.bias"]["shape"] = [1] * 5_000 + [2]
+        header[name] = header.pop("linear1.bias")
+
+    file.write_bytes(header_edit(rename)(file.read_bytes()))
+    with refused(CheckpointError, "unexpected: ", "missing: linear1.bias", "misshapen: conv1.bias (1, 1"):
+        load_weights(file)
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(file)
+    assert len(str(caught.value)) < 600
+
+
+def test_the_longest_names_are_whole(tmp_path: Path) -> None:
+    block = {"type": "nin_block", "name": "x" * 64, "out_channels": 1, "kernel_size": 1, "mlp_channels": [1] * 1_000}
+    net = Architecture.model_validate({"name": "long", "input": [1, 1, 1], "layers": [block, {"type": "flatten"}]})
+    params = initial_parameters(net, seed=0)
+    save_weights(tmp_path / "w", params, net, params)
+    assert load_weights(tmp_path / "w").velocities.keys() == params.keys()

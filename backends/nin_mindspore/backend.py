@@ -24,6 +24,10 @@ class MindSporeBackend(Adapter):
     precisions = ("fp32", "bf16")
     weights_suffixes = (".ckpt",)
     relu_takes_an_index = True
+    memory_words = (
+        *("bad_alloc", "memory isn't enough", "Memory not enough", "out of memory"),
+        *("Allocate memory failed", "workspace memory failed", "memory alloc fail"),
+    )
     warm_up_steps = 26  # each primitive tries numbers of threads in its first 25 runs
     _started = ""  # the device, once there is one
 

@@ -25,6 +25,7 @@ class MXNetBackend(Adapter):
     weights_need_framework = False  # they are read and written byte by byte
     relu_takes_an_index = False  # an activation is part of its convolution
     warm_up_steps = 3
+    memory_words = ("Failed to allocate", "bad_alloc", "out of memory", "_ALLOC_FAILED")
 
     def devices(self) -> tuple[str, ...]:
         gpus = self.framework().context.num_gpus()

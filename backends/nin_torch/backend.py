@@ -26,6 +26,7 @@ class TorchBackend(Adapter):
     weights_suffixes = (".pt", ".pth")
     relu_takes_an_index = True
     warm_up_steps = 3
+    memory_words = ("DefaultCPUAllocator", "bad_alloc", "out of memory", "_ALLOC_FAILED")
 
     def devices(self) -> tuple[str, ...]:
         cuda = self.framework().cuda

@@ -71,8 +71,11 @@ def _expected(error: Exception) -> tuple[str, int] | None:
         return str(error), error.exit_status
     if isinstance(error, OSError) and error.filename:  # a path too long, or one we may not look at
         return f"{error.filename}: {error.strerror}", 2
+    if isinstance(error, MemoryError):
+        asked = (str(error).splitlines() or ["Python says no more"])[0]
+        return f"out of memory: {asked}\nA smaller --arch, --input or --batch-size needs less.", 2
     if hasattr(error, "format_message"):  # the command line's own errors: an unknown option, a missing value
-        return f"{error.format_message()}\nSee nin_multi --help.", 2
+        return f"{' '.join(error.format_message().splitlines())}\nSee nin_multi --help.", 2
     return None
 
 

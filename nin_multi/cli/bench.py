@@ -14,6 +14,7 @@ from nin_multi.cli.common import (
     DataDirOption,
     DatasetOption,
     JsonOption,
+    LargeOption,
     SetOption,
     console,
     load_architecture,
@@ -84,13 +85,14 @@ def bench(
     picture: PictureOption = None,
     history: HistoryOption = None,
     no_history: NoHistoryOption = False,
+    allow_large: LargeOption = False,
     json: JsonOption = False,
 ) -> int:
     """Training images per second over wall-clock time, in rounds that alternate between all that is measured."""
     # What can be wrong without a framework is found out before one is started.
     whats, precisions = _whats(what, vs, tune, batch_size), _split("--precision", precision) if precision else []
     names = named_backends(backend)
-    architecture = load_architecture(arch, None)
+    architecture = load_architecture(arch, None, allow_large=allow_large)
     cases, left_out = _cases(names, precisions)
     kept = _history_file(history, no_history)
     _check_picture(picture)

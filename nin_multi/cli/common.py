@@ -46,6 +46,9 @@ TuneOption = Annotated[
         help="Knobs as stored for this machine, measured first where the run is long; as by default; measured now.",
     ),
 ]
+LargeOption = Annotated[
+    bool, typer.Option("--allow-large", help="Try also what this machine has no memory for, by all that is known.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 
 
@@ -183,16 +186,31 @@ def one_backend(name: str, precision: str | None = None, tuning: Tuning | None =
     return backend
 
 
-def load_architecture(name: str, size: str | None) -> Architecture:
-    """An architecture, for another input where one is given. Raises SpecError, UsageError."""
+def load_architecture(name: str, size: str | None, *, allow_large: bool) -> Architecture:
+    """An architecture, for another input where one is given. Raises SpecError, UsageError.
+
+    `allow_large` also lets through what this machine has no memory for.
+    """
     from nin_multi import architecture_file
-    from nin_multi.errors import UsageError
+    from nin_multi.limits import check_size
 
     architecture = architecture_file.load_architecture(name)
-    if size is None:
-        return architecture
+    if size is not None:
+        architecture = architecture.with_input(_parse_size(size))
+    check_size(architecture, allow_large=allow_large)
+    return architecture
+
+
+def large_words(allow_large: bool) -> list[str]:
+    """The argument that says so to another process."""
+    return ["--allow-large"] if allow_large else []
+
+
+def _parse_size(size: str) -> tuple[int, int, int]:
+    from nin_multi.errors import UsageError
+
     parts = size.lower().replace(",", "x").split("x")
     if len(parts) != 3 or not all(part.isdecimal() and 0 < int(part) < 100_000 for part in parts):
         raise UsageError(f"--input: expected three sizes such as 1x161x193 (channels, height, width), got {size!r}")
     channels, height, width = map(int, parts)
-    return architecture.with_input((channels, height, width))
+    return channels, height, width

@@ -16,10 +16,12 @@ from nin_multi.cli.common import (
     DataDirOption,
     DatasetOption,
     JsonOption,
+    LargeOption,
     SetOption,
     TuneOption,
     check_tune,
     console,
+    large_words,
     load_architecture,
     named_backends,
     note,
@@ -84,6 +86,7 @@ def compare(
     tune: TuneOption = "auto",
     runs_dir: RunsDirOption = Path("runs"),
     patience: PatienceOption = PATIENCE,
+    allow_large: LargeOption = False,
     json: JsonOption = False,
 ) -> int:
     """Train in several frameworks from the same weights, order and masks, one after another; then one table."""
@@ -92,11 +95,11 @@ def compare(
     names = named_backends(backend)
     check_tune(tune)
     seconds = _seconds(patience)
-    architecture = load_architecture(arch, None)
+    architecture = load_architecture(arch, None, allow_large=allow_large)
     made = make_recipe(context.params)
     flags = {"--arch": arch, "--dataset": dataset, "--data-dir": data_dir, "--runs-dir": runs_dir, "--tune": tune}
     arguments = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
-    arguments += recipe_words(made)
+    arguments += [*recipe_words(made), *large_words(allow_large)]
     tunings = tuning_of_each(names, architecture, set)
     runs: list[dict[str, Any]] = []
     worst = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nin_multi.cli.common import JsonOption, load_architecture, note, one_backend, print_json
+from nin_multi.cli.common import JsonOption, LargeOption, large_words, load_architecture, note, one_backend, print_json
 
 if TYPE_CHECKING:
     from nin_multi.backend import Backend, Params
@@ -42,6 +42,7 @@ def convert(
     target: TargetArgument,
     arch: ArchOption = None,
     names: NamesOption = None,
+    allow_large: LargeOption = False,
     json: JsonOption = False,
 ) -> int:
     """Weights between this project's .safetensors and the frameworks' own files (.pt, .pth, .params, .ckpt).
@@ -51,13 +52,14 @@ def convert(
     reader, writer = _backend_for(source), _backend_for(target)
     # What can be wrong without a framework is found out before one is started.
     chosen = _check_names(names, writer, target)
-    architecture = load_architecture(arch, None) if arch is not None else None
+    architecture = load_architecture(arch, None, allow_large=allow_large) if arch is not None else None
     _check_source(source, architecture, reader)
     _refuse_what_is_there(target)
     if writer or reader:  # from here on in its environment; another's file is read in a process of its own
         one_backend((writer or reader).name)  # type: ignore[union-attr]
     apart = reader is not None and writer is not None and reader.name != writer.name
-    read = _read_apart(source, arch, reader) if apart and reader else _read(source, architecture, reader)
+    read = _read_apart(source, arch, reader, allow_large) if apart and reader else None
+    read = read or _read(source, architecture, reader, allow_large)
     _write(target, read, source, writer, chosen)
     result = {
         "source": str(source),
@@ -116,7 +118,7 @@ def _refuse_what_is_there(target: Path) -> None:
         raise RunError(f"{target}: already exists; choose another name, or remove it yourself")
 
 
-def _read(source: Path, architecture: Architecture | None, reader: Backend | None) -> _Read:
+def _read(source: Path, architecture: Architecture | None, reader: Backend | None, allow_large: bool) -> _Read:
     """SOURCE in this process. Raises CheckpointError, UsageError where it does not say its architecture."""
     from nin_multi.errors import UsageError
     from nin_multi.foreign_weights import adopt, read_safetensors
@@ -126,7 +128,7 @@ def _read(source: Path, architecture: Architecture | None, reader: Backend | Non
     if source.is_dir():
         source = RunDirectory.open(source).path / WEIGHTS
     if reader is None and is_ours(source):
-        stored = load_weights(source)
+        stored = load_weights(source, allow_large=allow_large)
         wanted = architecture or stored.architecture
         return _Read(adopt(stored.params, wanted, str(source)), wanted)
     named: Mapping[str, Any] = reader.read_weights(source) if reader else read_safetensors(source)
@@ -140,7 +142,7 @@ def _unsaid(source: Path) -> str:
     return f"--arch: {source} does not say which architecture it belongs to; name it, such as --arch nin"
 
 
-def _read_apart(source: Path, arch: str | None, reader: Backend) -> _Read:
+def _read_apart(source: Path, arch: str | None, reader: Backend, allow_large: bool) -> _Read:
     """SOURCE by way of a file of our own, which the reader's own process writes."""
     import tempfile
 
@@ -151,11 +153,11 @@ def _read_apart(source: Path, arch: str | None, reader: Backend) -> _Read:
     with tempfile.TemporaryDirectory(prefix="nin_multi-") as folder:
         between = Path(folder, f"between{OURS}")
         path = f"./{source}" if str(source).startswith("-") else str(source)  # no option
-        named = ("--arch", arch) if arch is not None else ()
+        named = [*(("--arch", arch) if arch is not None else ()), *large_words(allow_large)]
         result = Child(reader.name, ["convert", path, str(between), *named]).result()
         if result.answer is None or result.exit_status != 0:
             raise_again(result.answer, result.failure())
-        stored = load_weights(between)
+        stored = load_weights(between, allow_large=allow_large)
     return _Read(stored.params, stored.architecture, bool(result.answer["rounded"]))
 
 

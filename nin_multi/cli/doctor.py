@@ -1,21 +1,63 @@
-"""`doctor`: what would make training slow or wrong here, and what was chosen for this machine."""
+"""`doctor`: what would make training slow or wrong here; of a run, what became of it; and what to do."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from nin_multi.cli.common import BackendsOption, JsonOption, console, named_backends, print_json, table
+import typer
+
+from nin_multi.cli.common import (
+    DataDirOption,
+    JsonOption,
+    console,
+    named_backends,
+    print_json,
+    table,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nin_multi.dead_channels import Look
+    from nin_multi.diagnosis import Diagnosis
     from nin_multi.launcher import ChildResult
+    from nin_multi.run_story import Story
+    from nin_multi.training.run_directory import RunDirectory
+
+RunArgument = Annotated[
+    Path | None, typer.Argument(metavar="RUN", help="A run directory; without one it is about this machine.")
+]
+BackendsOption = Annotated[
+    str | None,
+    typer.Option("--backend", metavar="A,B,...", help="By name, all if none is; of a run, the one to look into it."),
+]
+IMAGES = 500  # of the test images, to look into a net with
+ROWS = 15  # of layers, in the table for people
+NOTHING_LEFT = "it has left no weights, and no checkpoint"
 
 
-def doctor(backend: BackendsOption = None, json: JsonOption = False) -> int:
+def doctor(
+    run: RunArgument = None, backend: BackendsOption = None, data_dir: DataDirOption = None, json: JsonOption = False
+) -> int:
     """Whether this machine, its environment and each framework are as they should be; what to do where they are not.
 
     Then, what each framework says of itself, and the knobs that were measured and stored for this machine.
+
+    With RUN: how that run went, whether it has lost classes and since when, and which channels of its net are dead.
     """
+    from nin_multi.errors import UsageError
+
+    if run is not None:
+        return _about_run(run, backend, data_dir, json)
+    if data_dir is not None:
+        raise UsageError("--data-dir: images are needed to look into a RUN only; name one, or leave it out")
+    return _about_here(backend, json)
+
+
+def _about_here(backend: str | None, json: bool) -> int:
     from nin_multi import health, launcher, registry
 
     names = named_backends(backend) if backend is not None else list(registry.available())
@@ -57,19 +99,28 @@ def _row(result: ChildResult) -> dict[str, Any]:
 
 def _print(findings: list[dict[str, str]], rows: list[dict[str, Any]]) -> None:
     for finding in findings:
-        remedy = f": {finding['remedy']}" if finding["remedy"] else ""
-        _print_line(finding["verdict"], f"{finding['about']}: {finding['what']}{remedy}")
+        _print_finding(finding)
     for row in rows:
         if row["environment"] or row["facts"]:
             _print_backend(row)
     _print_tunings(rows)
 
 
+def _print_finding(finding: dict[str, str]) -> None:
+    remedy = f": {finding['remedy']}" if finding["remedy"] else ""
+    _print_line(finding["verdict"], f"{finding['about']}: {finding['what']}{remedy}")
+
+
 def _print_line(verdict: str, text: str) -> None:
     """What is too long for a line goes on below itself, not below the verdict."""
     style = {"slow": "yellow", "wrong": "red"}.get(verdict, "")
     width = min(console().width, 80)
-    console().print(textwrap.fill(f"{verdict:<8}{text}", width, subsequent_indent=" " * 8), style=style)
+    console().print(_fill(f"{verdict:<8}{text}", width, 8), style=style)
+
+
+def _fill(text: str, width: int, indent: int = 0) -> str:
+    """Flags stay whole: they are there to be copied."""
+    return textwrap.fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def _print_backend(row: dict[str, Any]) -> None:
@@ -96,3 +147,160 @@ def _print_tunings(rows: list[dict[str, Any]]) -> None:
         place = f"{tuning['precision']} {tuning['device']}"
         grid.add_row(f"{name}{old}", tuning["arch"], place, knobs, str(tuning["batch_size"]), f"{tuning['gain']:.2f}")
     console().print(grid)
+
+
+def _about_run(path: Path, backend: str | None, data_dir: Path | None, json: bool) -> int:
+    """Its files are read first; the net may be out of reach, and what they say is told all the same."""
+    from nin_multi.diagnosis import diagnose
+    from nin_multi.errors import BackendUnavailable
+    from nin_multi.run_story import read_story
+    from nin_multi.training.run_directory import RunDirectory
+
+    directory = RunDirectory.open(path)
+    story = read_story(directory)
+    unavailable = False
+    if backend is None:
+        look = _ask(directory, story, data_dir)
+    else:
+        try:
+            look = _look(directory, story, _one(backend), data_dir)
+        except BackendUnavailable as error:
+            look, unavailable = _first_line(error), True
+    found = diagnose(story, look)
+    if json:
+        print_json(_as_json(path, story, found, look))
+    else:
+        _print_run(path, found, look)
+    return 3 if unavailable else 0 if found.is_well else 1
+
+
+def _one(backend: str) -> str:
+    from nin_multi.errors import UsageError
+
+    names = named_backends(backend)
+    if len(names) > 1:
+        raise UsageError(f"--backend: expected one name to look into a run with, got {', '.join(names)}")
+    return names[0]
+
+
+def _ask(directory: RunDirectory, story: Story, data_dir: Path | None) -> Look | str:
+    """In a process of the run's own backend: one that is not here, or crashes, takes no word of ours with it."""
+    from nin_multi.dead_channels import Look
+    from nin_multi.errors import BackendNotFound, BackendUnavailable
+    from nin_multi.launcher import Child
+
+    if story.status == "running":
+        return "that would slow the run down; --backend NAME does it all the same"
+    if not story.has_weights and not story.checkpoints:
+        return NOTHING_LEFT
+    facts = directory.facts()
+    name = (facts.get("resumed") or [facts])[-1]["backend"]
+    arguments = ["doctor", str(directory.path.absolute()), "--backend", name]
+    try:
+        from nin_multi import registry
+
+        registry.load(name)
+        child = Child(name, [*arguments, *(["--data-dir", str(data_dir)] if data_dir else [])]).result()
+    except (BackendNotFound, BackendUnavailable) as error:
+        return _first_line(error)
+    answer = child.answer or {}
+    if answer.get("layers") is None:
+        return str(answer.get("not_looked") or child.failure().partition("\n")[0])
+    return Look(answer["images"], answer["layers"], answer["dead_logits"])
+
+
+def _look(directory: RunDirectory, story: Story, backend: str, data_dir: Path | None) -> Look | str:
+    """In this process, which may begin anew in the backend's environment. Raises BackendUnavailable."""
+    from nin_multi.cli.common import one_backend
+    from nin_multi.dead_channels import look_into
+    from nin_multi.errors import UnsupportedLayer
+
+    framework = one_backend(backend)
+    images, params = _images(story, data_dir), _params(directory, story)
+    if isinstance(images, str) or isinstance(params, str):
+        return images if isinstance(images, str) else str(params)
+    device = framework.devices()[0]
+    try:
+        network = framework.build(story.architecture, params, device=device, precision=framework.precisions[0])
+    except UnsupportedLayer as error:
+        return _first_line(error)
+    return look_into(network, story.architecture, images, len(story.names))
+
+
+def _images(story: Story, data_dir: Path | None) -> NDArray[np.uint8] | str:
+    """The first test images of the run's data set; why not, where its files are not here: nothing is fetched."""
+    import os
+
+    from nin_multi.data import read_fashion_mnist, synthetic_dataset
+    from nin_multi.data.download import cache_folder
+    from nin_multi.data.sources import DATA_VARIABLE
+    from nin_multi.errors import DataError
+
+    count = min(IMAGES, story.dataset.test_examples)
+    if story.dataset.name == "synthetic":
+        return synthetic_dataset(1, count).test.images
+    if story.dataset.name != "fashion-mnist":
+        return f"the images of {story.dataset.name!r} are not known here"
+    named = data_dir or Path(os.environ.get(DATA_VARIABLE) or cache_folder())
+    try:
+        return read_fashion_mnist(named.expanduser()).test.images[:count]
+    except DataError as error:
+        return f"no test images: {_first_line(error).rstrip('.')} (--data-dir DIR names their folder)"
+
+
+def _params(directory: RunDirectory, story: Story) -> Any:
+    """The run's weights, or of its checkpoints the last that is whole; why not, where none is there."""
+    from nin_multi.errors import CheckpointError
+    from nin_multi.training.run_directory import WEIGHTS
+    from nin_multi.weights import load_weights
+
+    ended, kept = [directory.path / WEIGHTS], directory.checkpoints()[::-1]
+    why = NOTHING_LEFT
+    for path in ended + kept if story.status in ("done", "interrupted") else kept + ended:
+        if path.exists():
+            try:
+                return load_weights(path, story.architecture).params
+            except CheckpointError as error:
+                why = _first_line(error)
+    return why
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _as_json(path: Path, story: Story, found: Diagnosis, look: Look | str) -> dict[str, Any]:
+    seen = None if isinstance(look, str) else look
+    return {
+        "run": str(path),
+        "status": story.status,
+        "summary": found.summary,
+        "findings": [finding.as_dict() for finding in found.findings],
+        "classes": found.classes,
+        "layers": seen and seen.layers,
+        "dead_logits": seen and seen.dead,
+        "images": seen and seen.images,
+        "not_looked": None if seen else look,
+    }
+
+
+def _print_run(path: Path, found: Diagnosis, look: Look | str) -> None:
+    """The verdict, what it stands on, and the layers: those with most dead channels where there are too many."""
+    width = min(console().width, 80)
+    style = "" if found.is_well else "red"
+    console().print(_fill(f"{path}: {found.summary}", width), style=style)
+    console().print()
+    for finding in found.findings:
+        _print_line(finding.verdict, f"{finding.about}: {finding.what}")
+        if finding.remedy:
+            _print_line("", f"-> {finding.remedy}")
+    if isinstance(look, str) or not look.layers:
+        return
+    ranked = sorted(look.layers, key=lambda layer: -layer["dead"] / layer["channels"])[:ROWS]
+    grid = table("dead channels", "layer", right=("dead", "of", "share"))
+    for layer in [layer for layer in look.layers if layer in ranked]:
+        share = f"{100 * layer['dead'] / layer['channels']:.0f} %"
+        grid.add_row(layer["name"], str(layer["dead"]), str(layer["channels"]), share)
+    console().print(grid)
+    if left := len(look.layers) - len(ranked):
+        console().print(f"and {left} more layers with no larger share of dead channels")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nin_multi.cli.common import DataDirOption, JsonOption, note, print_json
+from nin_multi.cli.common import DataDirOption, JsonOption, LargeOption, note, print_json
 from nin_multi.cli.recipe_options import TestOption
 from nin_multi.cli.stored import StoredBackendOption, WeightsArgument, read_stored
 from nin_multi.cli.train import DeviceOption, PrecisionOption
@@ -25,12 +25,13 @@ def evaluate(
     test_examples: TestOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    allow_large: LargeOption = False,
     json: JsonOption = False,
 ) -> int:
     """Mean cross-entropy and accuracy of stored weights on the first N test images."""
     from nin_multi.errors import UsageError
 
-    stored = read_stored(run)
+    stored = read_stored(run, allow_large)
     name = dataset or stored.dataset
     if name is None:
         raise UsageError(f"--dataset: {run} does not say what it was trained on; name one, such as fashion-mnist")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nin_multi.cli.common import JsonOption, note, print_json
+from nin_multi.cli.common import JsonOption, LargeOption, note, print_json
 from nin_multi.cli.stored import BATCH, StoredBackendOption, WeightsArgument, read_stored
 from nin_multi.cli.train import DeviceOption, PrecisionOption
 
@@ -39,6 +39,7 @@ def predict(
     top: TopOption = 3,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    allow_large: LargeOption = False,
     json: JsonOption = False,
 ) -> int:
     """What garment is on a picture, by stored weights: the likeliest classes. It should fill the picture.
@@ -50,7 +51,7 @@ def predict(
 
     if top < 1:
         raise UsageError(f"--top: expected at least 1, got {top}")
-    stored = read_stored(weights)
+    stored = read_stored(weights, allow_large)
     images = [read_picture(path, invert) for path in pictures]
     framework = stored.start(backend, precision)
     network = stored.build(framework, device, precision)

@@ -11,7 +11,9 @@ from nin_multi.cli.common import (
     BackendsOption,
     InputOption,
     JsonOption,
+    LargeOption,
     console,
+    large_words,
     load_architecture,
     named_backends,
     note,
@@ -35,12 +37,13 @@ def shapes(
     backend: BackendsOption = None,
     input: InputOption = None,
     expand: ExpandOption = False,
+    allow_large: LargeOption = False,
     json: JsonOption = False,
 ) -> int:
     """Layer-by-layer shapes, expected and observed per backend."""
-    architecture = load_architecture(arch, input)
-    arguments = ["shapes", "--arch", arch, *(("--input", input) if input else ())]
-    observed = _observe(architecture, arguments, backend)
+    architecture = load_architecture(arch, input, allow_large=True)  # expected shapes allocate nothing
+    arguments = ["shapes", "--arch", arch, *(("--input", input) if input else ()), *large_words(allow_large)]
+    observed = _observe(architecture, arguments, backend, allow_large)
     found = _compare(architecture, observed, expand)
     if json:
         print_json(found)
@@ -49,11 +52,15 @@ def shapes(
     return 0 if found["agree"] else 1
 
 
-def _observe(architecture: Architecture, arguments: list[str], backend: str | None) -> dict[str, Observed]:
+def _observe(
+    architecture: Architecture, arguments: list[str], backend: str | None, allow_large: bool
+) -> dict[str, Observed]:
     """Backend -> layer -> shape. One backend runs in this process, several in one of their own each."""
     from nin_multi import checks, launcher, registry
+    from nin_multi.limits import check_size
 
     names = named_backends(backend) if backend is not None else list(registry.available())
+    check_size(architecture, allow_large=allow_large)
     if backend is not None and len(names) == 1:
         loaded = one_backend(names[0])
         found = checks.observed_shapes(loaded, architecture, device=loaded.devices()[0])

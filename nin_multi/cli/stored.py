@@ -52,34 +52,34 @@ class Stored:
         )
 
 
-def read_stored(path: Path) -> Stored:
+def read_stored(path: Path, allow_large: bool = False) -> Stored:
     """Raises RunError for a directory without a whole run, CheckpointError for anything but weights of this project."""
     from nin_multi.errors import CheckpointError
 
     if path.is_dir():
-        return _read_run(path)
+        return _read_run(path, allow_large)
     if not path.exists():
         raise CheckpointError(f"{path}: no such run directory, and no such weights file")
-    return _read_file(path)
+    return _read_file(path, allow_large)
 
 
-def _read_run(path: Path) -> Stored:
+def _read_run(path: Path, allow_large: bool) -> Stored:
     from nin_multi.training.run_directory import WEIGHTS, RunDirectory
     from nin_multi.weights import load_weights
 
     directory = RunDirectory.open(path)
     facts, architecture = directory.facts(), directory.architecture()
-    stored = load_weights(path / WEIGHTS, architecture)
+    stored = load_weights(path / WEIGHTS, architecture, allow_large=allow_large)
     named = facts["backend"], facts["dataset"]["name"], facts["recipe"]["batch_size"]
     return Stored(path, stored.params, architecture, *named)
 
 
-def _read_file(path: Path) -> Stored:
+def _read_file(path: Path, allow_large: bool) -> Stored:
     from nin_multi.errors import CheckpointError
     from nin_multi.weights import is_ours, load_weights
 
     try:
-        stored = load_weights(path)
+        stored = load_weights(path, allow_large=allow_large)
     except CheckpointError as error:
         if is_ours(path) or "\n" in str(error):
             raise

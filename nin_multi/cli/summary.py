@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 ExpandOption = Annotated[bool, typer.Option("--expand", help="Open the blocks.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="For the memory of a training step.")]
-FLOAT = 4  # bytes
 
 
 def summary(
@@ -35,7 +34,7 @@ def summary(
     json: JsonOption = False,
 ) -> int:
     """Parameters, multiply-adds and memory per layer; needs no framework."""
-    found = summarise(load_architecture(arch, input), batch_size, expand)
+    found = summarise(load_architecture(arch, input, allow_large=True), batch_size, expand)
     if json:
         print_json(found)
     else:
@@ -49,9 +48,10 @@ def summarise(architecture: Architecture, batch_size: int, expand: bool) -> dict
     Activations: every layer's output once, those inside blocks too. Training holds them for the whole batch, and
     the parameters twice, as values and as gradients; what a framework needs beside that is not counted.
     """
+    from nin_multi.memory import FLOAT, activation_bytes, step_bytes
+
     rows: list[dict[str, Any]] = []
     for row in architecture.walk():
-        inside = row.inner or (row,)
         rows.append(
             {
                 "name": row.name,
@@ -59,11 +59,10 @@ def summarise(architecture: Architecture, batch_size: int, expand: bool) -> dict
                 "output": list(row.output),
                 "parameters": sum(math.prod(shape) for shape in row.parameters.values()),
                 "multiply_adds": row.multiply_adds,
-                "activation_bytes": FLOAT * sum(math.prod(part.output) for part in inside),
+                "activation_bytes": activation_bytes(row),
             }
         )
     top = [row for row in rows if "." not in str(row["name"])]
-    activations = sum(row["activation_bytes"] for row in top)
     parameters = architecture.parameters
     return {
         "arch": architecture.name,
@@ -72,8 +71,8 @@ def summarise(architecture: Architecture, batch_size: int, expand: bool) -> dict
         "multiply_adds": architecture.multiply_adds,
         "batch_size": batch_size,
         "parameter_bytes": FLOAT * parameters,
-        "activation_bytes": activations,
-        "training_bytes": 2 * FLOAT * parameters + batch_size * activations,
+        "activation_bytes": sum(row["activation_bytes"] for row in top),
+        "training_bytes": step_bytes(architecture, batch_size),
         "layers": rows if expand else top,
     }
 

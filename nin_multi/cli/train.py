@@ -14,6 +14,7 @@ from nin_multi.cli.common import (
     DatasetOption,
     InputOption,
     JsonOption,
+    LargeOption,
     SetOption,
     TuneOption,
     check_tune,
@@ -61,7 +62,7 @@ ResumeOption = Annotated[
         "--resume",
         metavar="RUN",
         help="Go on from a run's last checkpoint. With it go only --backend, --device, --precision, --data-dir, "
-        "--set, --tune, --checkpoint-every, --json, and --epochs to train longer.",
+        "--set, --tune, --checkpoint-every, --allow-large, --json, and --epochs to train longer.",
     ),
 ]
 CheckpointOption = Annotated[
@@ -100,6 +101,7 @@ def train(
     set: SetOption = None,
     tune: TuneOption = "auto",
     checkpoint_every: CheckpointOption = None,
+    allow_large: LargeOption = False,
     resume: ResumeOption = None,
     run_dir: RunDirOption = None,
     runs_dir: RunsDirOption = Path("runs"),
@@ -112,6 +114,7 @@ def train(
     from nin_multi.training.cadence import Cadence
 
     how: dict[str, Any] = {"fixed": parse_tuning(set), "tune": tune}
+    how["allow_large"] = allow_large
     if checkpoint_every is not None:
         how["cadence"] = Cadence.parse(checkpoint_every)
     if resume is not None:
@@ -119,7 +122,7 @@ def train(
         result = _resume(resume, given, backend, epochs, device, precision, data_dir, how)
     else:
         made = make_recipe(context.params)
-        architecture = load_architecture(arch, input)
+        architecture = load_architecture(arch, input, allow_large=allow_large)
         job = _job(_named(backend), device, precision, architecture, (dataset, data_dir), made, **how)
         job = job if dropout else job.with_default_dropout()
         from nin_multi.training.display import choose_display
@@ -155,6 +158,7 @@ def _job(
     tune: str,
     recorded: dict[str, str] | None = None,
     cadence: Cadence | None = None,
+    allow_large: bool = False,
 ) -> Job:
     """All that a run is made of, checked; this call may start the process anew."""
     from dataclasses import replace
@@ -170,13 +174,29 @@ def _job(
     heartbeat.beat(heartbeat.STARTING)  # the framework stands; images may have to be fetched
     data = load_dataset(*source, report=note).head(recipe.train_examples, recipe.test_examples)
     job = Job(framework, chosen, kind, architecture, data, recipe, fixed, tune, recorded)
-    job = job if cadence is None else replace(job, cadence=cadence)
+    job = (
+        replace(job, allow_large=allow_large)
+        if cadence is None
+        else replace(job, allow_large=allow_large, cadence=cadence)
+    )
     job.check()
     return job
 
 
 _RESUMABLE = frozenset(
-    ("resume", "backend", "epochs", "device", "precision", "data_dir", "set", "tune", "checkpoint_every", "json")
+    (
+        "resume",
+        "backend",
+        "epochs",
+        "device",
+        "precision",
+        "data_dir",
+        "set",
+        "tune",
+        "checkpoint_every",
+        "allow_large",
+        "json",
+    )
 )
 
 

@@ -14,6 +14,7 @@ from nin_multi.cli.common import (
     BackendsOption,
     InputOption,
     JsonOption,
+    LargeOption,
     SetOption,
     console,
     load_architecture,
@@ -72,12 +73,13 @@ def verify(
     precision: PrecisionOption = None,
     set: SetOption = None,
     layers: LayersOption = False,
+    allow_large: LargeOption = False,
     json: JsonOption = False,
     truth: TruthOption = None,
 ) -> int:
     """Activations, loss, gradients, steps: how far is each framework from the float64 oracle, and where first?"""
     _check_seed(seed)
-    architecture = _architecture(arch, input, weights)
+    architecture = _architecture(arch, input, weights, allow_large)
     names = named_backends(backend) if backend is not None else None
     if names is not None and len(names) == 1:
         tuning = parse_tuning(set)
@@ -123,15 +125,15 @@ def _check_seed(seed: int) -> None:
         raise UsageError(f"--seed: expected 0 to 2^63 - 1, got {seed}")
 
 
-def _architecture(arch: str, size: str | None, weights: Path | None) -> Architecture:
+def _architecture(arch: str, size: str | None, weights: Path | None, allow_large: bool) -> Architecture:
     if weights is None:
-        return load_architecture(arch, size)
+        return load_architecture(arch, size, allow_large=allow_large)
     from nin_multi.errors import UsageError
     from nin_multi.weights import load_weights
 
     if size is not None:
         raise UsageError(f"--input: {weights} holds an architecture with an input of its own; leave one of the two out")
-    return load_weights(weights).architecture
+    return load_weights(weights, allow_large=allow_large).architecture
 
 
 def _ask_oracle(

@@ -23,6 +23,7 @@ __all__ = ["content_digest", "idx_header", "read_idx"]
 _GZIP_START = b"\x1f\x8b"
 _UNSIGNED_BYTE = 0x08
 _CHUNK = 1 << 18
+_MOST_MEMBERS = 1_000  # of a gzip file; an empty one has 20 bytes and costs as much as a full one
 
 
 def idx_header(shape: tuple[int, ...]) -> bytes:
@@ -63,7 +64,12 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 def _read_content(path: Path, limit: int) -> bytearray:
     """At most `limit` bytes of the file's content."""
+    if path.exists() and not path.is_file():  # a device would never end
+        raise DataError(f"{path} cannot be read: it is a folder or a device.")
     try:
+        stored = path.stat().st_size
+        if stored > 2 * limit + (1 << 20):  # gzip adds less than 1 %; zeros behind it would be read to their end
+            raise DataError(f"{path} is too long: {stored:,} bytes for at most {limit - 1:,} of content.")
         with path.open("rb") as file:
             start = file.read(len(_GZIP_START))
             file.seek(0)
@@ -90,7 +96,7 @@ def _gunzip(file: BinaryIO, limit: int) -> bytearray:
     Reading on to the end of the stream also verifies gzip's own checksum and length.
     """
     content = bytearray()
-    stream, pending = zlib.decompressobj(wbits=31), b""
+    stream, pending, members = zlib.decompressobj(wbits=31), b"", 1
     while len(content) < limit:
         pending = pending or file.read(_CHUNK)
         if not pending:
@@ -101,7 +107,9 @@ def _gunzip(file: BinaryIO, limit: int) -> bytearray:
             pending = pending.lstrip(b"\0")
             if not pending:
                 continue
-            stream = zlib.decompressobj(wbits=31)
+            stream, members = zlib.decompressobj(wbits=31), members + 1
+            if members > _MOST_MEMBERS:
+                raise zlib.error(f": more than {_MOST_MEMBERS:,} members")
         content += stream.decompress(pending, limit - len(content))
         pending = stream.unused_data if stream.eof else stream.unconsumed_tail
     return content

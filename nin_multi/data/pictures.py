@@ -21,6 +21,7 @@ __all__ = ["Picture", "read_picture"]
 
 SIDE = 28
 LIMIT = 50_000_000  # pixels: the largest cameras stay below, and decoding takes a second and half a gigabyte
+BAND = 1 << 22  # pixels made grey at a time
 # Only these: for other suffixes Pillow may start a program, such as Ghostscript.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
@@ -95,12 +96,25 @@ def _to_grey(picture: Image.Image, ground: int, path: Path) -> Grey:
     """Brightness as Pillow's "L" has it, on a ground of this brightness where the picture is transparent."""
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         return _from_wide(picture, path)
+    width, height = picture.size
+    grey = np.empty((height, width), np.uint8)
+    rows = max(1, BAND // width)
+    try:
+        for top in range(0, height, rows):  # a band at a time: its copies in other kinds are many times as large
+            band = picture.crop((0, top, width, min(top + rows, height)))
+            grey[top : top + rows] = np.asarray(_band_to_grey(band, ground))
+    except ValueError as error:  # a kind with a transparency that it cannot have
+        raise DataError(f"{path}: a picture of a kind that cannot be made grey ({error})") from None
+    return grey
+
+
+def _band_to_grey(picture: Image.Image, ground: int) -> Image.Image:
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         clear = picture.convert("RGBA")
         below = Image.new("RGBA", clear.size, (ground, ground, ground, 255))
         picture = Image.alpha_composite(below, clear)
     # By way of RGB, because not every kind has its own way to grey: a grey pixel keeps its value to the bit.
-    return np.array(picture if picture.mode == "L" else picture.convert("RGB").convert("L"), np.uint8)
+    return picture if picture.mode == "L" else picture.convert("RGB").convert("L")
 
 
 def _from_wide(picture: Image.Image, path: Path) -> Grey:

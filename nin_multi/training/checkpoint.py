@@ -72,8 +72,8 @@ class _Counts(BaseModel):
 class _Facts(BaseModel):
     """What a checkpoint says of its run, beside what a weights file says."""
 
-    step: int = Field(ge=0)
-    evaluated: int = Field(ge=0)
+    step: int = Field(ge=0, le=2**53, strict=True)
+    evaluated: int = Field(ge=0, le=2**53, strict=True)
     recipe: dict[str, Any]
     data_sha256: dict[str, str]
     epoch_totals: _Totals

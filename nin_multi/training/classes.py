@@ -53,24 +53,28 @@ class ClassWatch:
         if counts is None or sum(counts.predicted) < ENOUGH:
             return None
         told = None if progress.epoch_totals.nonzero else self._about(counts, "the test images")
-        missed = [index for index in counts.never_predicted() if index not in self._told]
+        missed = [index for index in self._of_the_data(counts.never_predicted()) if index not in self._told]
         news = f"never predicted for the test images: {self._show(missed)}" if missed != self._missed and missed else ""
         self._missed = missed
         return "\n".join(filter(None, (told, news))) or None
 
     def _about(self, counts: ClassCounts, images: str) -> str | None:
-        dead, before = counts.dead(), self._told
+        dead, before = self._of_the_data(counts.dead()), self._told
         self._told = dead
         if dead == before:
             return None
         if not dead:
             return f"no class is dead any more: each has had logits other than 0 for {images}"
-        classes = len(counts.nonzero)
+        classes = len(self._names)
         return (
             f"dead: {self._show(dead)}: logit 0 for all of {images}.\n"
             f"  With {len(dead)} of {classes} dead the loss comes to rest near "
             f"{loss_with_dead(len(dead), classes):.2f}. Out of it, in a new run:\n  {REMEDIES}"
         )
 
+    def _of_the_data(self, outputs: Sequence[int]) -> list[int]:
+        """A net may have outputs that no image has as its label."""
+        return [index for index in outputs if index < len(self._names)]
+
     def _show(self, classes: Sequence[int]) -> str:
-        return ", ".join(self._names[index] if index < len(self._names) else str(index) for index in classes)
+        return ", ".join(self._names[index] for index in classes)

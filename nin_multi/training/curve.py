@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,20 +16,20 @@ def draw_curve(events: Iterable[Mapping[str, Any]], epochs: int, title: str) -> 
     from matplotlib.figure import Figure
 
     events = list(events)
-    steps = [event for event in events if event["event"] == "step"]
-    ends = [event for event in events if event["event"] == "epoch"]
+    steps = [event for event in events if event.get("event") == "step" and _has(event, "progress")]
+    ends = [event for event in events if event.get("event") == "epoch" and _has(event, "epoch")]
     # A fixed salt, and no date below: equal runs give equal pictures.
     with matplotlib.rc_context({"svg.hashsalt": "nin_multi", "font.size": 8}):
         figure = Figure(figsize=(3.8, 2.7), layout="constrained")
         axes = figure.add_subplot()
         at = [event["progress"] for event in steps]
-        axes.plot(at, [event["loss"] for event in steps], "-", color="C0", label="train loss")
-        axes.plot(at, [event["train_acc"] for event in steps], "--", color="C4", label="train acc")
+        axes.plot(at, [_number(event, "loss") for event in steps], "-", color="C0", label="train loss")
+        axes.plot(at, [_number(event, "train_acc") for event in steps], "--", color="C4", label="train acc")
         marker = "." if len(ends) == 1 else ""  # a line needs two points to be seen
         ended = [event["epoch"] for event in ends]
         axes.plot(
             ended,
-            [event["test_acc"] for event in ends],
+            [_number(event, "test_acc") for event in ends],
             "-.",
             marker=marker,
             color="C2",
@@ -46,3 +47,12 @@ def draw_curve(events: Iterable[Mapping[str, Any]], epochs: int, title: str) -> 
         buffer = io.BytesIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return buffer.getvalue()
+
+
+def _has(event: Mapping[str, Any], name: str) -> bool:
+    return isinstance(event.get(name), int | float)
+
+
+def _number(event: Mapping[str, Any], name: str) -> float:
+    """A gap in the curve where a value is none, or is not there: somebody may have written the file by hand."""
+    return float(event[name]) if _has(event, name) else math.nan

@@ -11,6 +11,8 @@ from nin_multi import tuning
 from nin_multi.backend import Backend, Network, Params, check_request
 from nin_multi.data.dataset import Dataset
 from nin_multi.errors import SpecError
+from nin_multi.limits import check_size
+from nin_multi.memory import Demand
 from nin_multi.spec import Architecture
 from nin_multi.training import loop
 from nin_multi.training.cadence import Cadence
@@ -37,6 +39,7 @@ class Job:
     tune: str = "off"
     recorded: Mapping[str, str] | None = None
     cadence: Cadence = field(default_factory=Cadence)
+    allow_large: bool = False
 
     def __post_init__(self) -> None:
         if not self.recipe.final_relu:
@@ -51,6 +54,7 @@ class Job:
         loop.check_classes(self.architecture, self.dataset)
         if not self.architecture.parameters:
             raise SpecError(f"architecture {self.architecture.name!r} has no parameters: there is nothing to train")
+        check_size(self.architecture, allow_large=self.allow_large)
         check_request(self.backend, self.device, self.precision)
         self.case.complete()
 
@@ -81,6 +85,14 @@ class Job:
         return self.backend.build(
             self.architecture, params, **place, seed=seed, tuning=choice.tuning if choice else None
         )
+
+    def demand(self, choice: Choice | None = None) -> Demand:
+        """What the run takes of memory; without a choice, as the knobs are by default."""
+        size = min(self.recipe.batch_size, len(self.dataset.train))
+        known = tuning.offered(self.case, self.recorded or {})
+        knobs = choice.tuning if choice else self.case.complete(known)
+        moves, draws = self.recipe.momentum > 0, self.recipe.dropout == "shared"
+        return Demand(self.architecture, size, self.precision, knobs, has_momentum=moves, draws_masks=draws)
 
     def stored_facts(self, step: int) -> dict[str, Any]:
         """What weights and checkpoints say of themselves. Nothing in it may depend on time or place."""

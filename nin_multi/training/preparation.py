@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nin_multi import heartbeat, machine, tuning
 from nin_multi.backend import Network, Params, cores
+from nin_multi.memory import Room, check, explained
 from nin_multi.training import loop
 from nin_multi.training.display import Display
 from nin_multi.training.estimate import duration, faster_choices, seconds_needed
@@ -16,17 +17,27 @@ from nin_multi.tuning import Choice
 
 
 def prepare(
-    job: Job, params: Params, velocities: Params, progress: Progress, directory: RunDirectory, display: Display
+    job: Job,
+    params: Params,
+    velocities: Params,
+    progress: Progress,
+    directory: RunDirectory,
+    display: Display,
+    room: Room,
 ) -> tuple[Network, Choice]:
     """The net in its starting state and how it is computed, after it was measured and the header shown."""
     heartbeat.beat(heartbeat.MEASURING, run_dir=directory.path)
-    network, choice, speed = _choose(job, params, progress, display)
-    for line in header(job, choice, speed, progress, directory):
-        display.note(line)
-    # Measuring has used up some of its draws; on resident images it gives them back.
-    if job.recipe.dropout == "native" and settle(network, job.architecture, job.dataset) is None:
-        network = job.build(params, progress.step, choice)
-    network.restore(params, velocities)
+    demand = job.demand()
+    if warning := check(demand, room, allow_large=job.allow_large):
+        display.note(warning)
+    with explained(job.backend, demand, room, lambda: "before its first step"):
+        network, choice, speed = _choose(job, params, progress, display)
+        for line in header(job, choice, speed, progress, directory):
+            display.note(line)
+        # Measuring has used up some of its draws; on resident images it gives them back.
+        if job.recipe.dropout == "native" and settle(network, job.architecture, job.dataset) is None:
+            network = job.build(params, progress.step, choice)
+        network.restore(params, velocities)
     return network, choice
 
 

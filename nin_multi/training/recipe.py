@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from nin_multi.backend import show_name
 from nin_multi.errors import RunError, UsageError
 from nin_multi.randomness import INITIALISATIONS
 
@@ -25,6 +26,15 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "decay": "cosine",
         "final_relu": False,
     },
+}
+
+
+_KINDS: Mapping[type, tuple[type, ...]] = {  # of a default -> of the values that a file may have
+    bool: (bool,),
+    int: (int,),
+    float: (float, int),
+    str: (str,),
+    type(None): (int, type(None)),
 }
 
 
@@ -86,9 +96,14 @@ class Recipe:
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """The reverse of `as_dict`. Raises RunError where a value is missing, unknown or out of range."""
         try:
-            return cls(**values)
+            recipe = cls(**values)
         except (TypeError, UsageError) as error:
-            raise RunError(f"damaged recipe: {error}") from None
+            raise RunError(f"damaged recipe: {show_name(str(error))}") from None
+        for field in fields(recipe):
+            value = getattr(recipe, field.name)
+            if type(value) not in _KINDS[type(field.default)] or (isinstance(value, int) and value >= 2**63):
+                raise RunError(f"damaged recipe: {field.name}: got {show_name(repr(value))}")
+        return recipe
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of the step that follows `step` of all the `steps`.

@@ -7,8 +7,9 @@ from typing import Any
 
 from nin_multi import heartbeat, randomness
 from nin_multi.backend import Network
-from nin_multi.errors import CheckpointError, RunError
+from nin_multi.errors import CheckpointError, OutOfMemory, RunError
 from nin_multi.files import write_bytes
+from nin_multi.memory import Room, explained
 from nin_multi.training import loop
 from nin_multi.training.checkpoint import Checkpoint, first_state, load_checkpoint, save_checkpoint
 from nin_multi.training.classes import ClassWatch
@@ -33,16 +34,17 @@ def train(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]
     """
     job.check()
     with directory.writing():
+        room = Room.before_a_run(job.device)
         try:
             directory.require_space(job.checkpoint_bytes)
             params = randomness.initial_parameters(job.architecture, job.recipe.seed, job.recipe.init)
             progress = start(job.dataset, job.recipe)
-            network, choice = prepare(job, params, {}, progress, directory, display)
+            network, choice = prepare(job, params, {}, progress, directory, display, room)
             directory.begin(run_facts(job, choice))
         except BaseException:
             directory.abandon()  # an empty directory would only puzzle
             raise
-        return _Run(job, network, choice, directory, progress, display).go()
+        return _Run(job, network, choice, directory, progress, display, room).go()
 
 
 def resume(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]:
@@ -54,20 +56,21 @@ def resume(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any
     job.check()
     with directory.writing():
         directory.require_space(job.checkpoint_bytes)
+        room = Room.before_a_run(job.device)
         checkpoint = _last_checkpoint(job, directory, display)
         progress = start(job.dataset, job.recipe)
         checkpoint.put_into(progress)
         if progress.evaluated >= job.recipe.epochs and not _lacks_its_end(job, directory):
             raise RunError(f"{directory.path}: all of its {progress.evaluated} epochs are done; --epochs N trains on")
         before = directory.facts()
-        network, choice = prepare(job, checkpoint.params, checkpoint.velocities, progress, directory, display)
+        network, choice = prepare(job, checkpoint.params, checkpoint.velocities, progress, directory, display, room)
         facts = resumed_facts(job, choice, before, progress.step)
         # Only now, when nothing is left that could go wrong, is anything of the old run changed.
         directory.forget_events_after(progress.step, progress.evaluated)
         directory.remove_leftovers()
         directory.reopen()
         directory.begin(facts)
-        return _Run(job, network, choice, directory, progress, display).go()
+        return _Run(job, network, choice, directory, progress, display, room).go()
 
 
 def _lacks_its_end(job: Job, directory: RunDirectory) -> bool:
@@ -101,9 +104,16 @@ class _Run:
     """A run under way: from where `progress` stands to the end, or to a signal."""
 
     def __init__(
-        self, job: Job, network: Network, choice: Choice, directory: RunDirectory, progress: Progress, display: Display
+        self,
+        job: Job,
+        network: Network,
+        choice: Choice,
+        directory: RunDirectory,
+        progress: Progress,
+        display: Display,
+        room: Room,
     ) -> None:
-        self.job, self.network, self.choice = job, network, choice
+        self.job, self.network, self.choice, self.room = job, network, choice, room
         self.directory, self.progress, self.display = directory, progress, display
         self.caught: list[int] = []
         self.classes = ClassWatch(job.dataset.classes)
@@ -125,11 +135,21 @@ class _Run:
             return self._finish(status)
         except RunError as error:  # a full disk, a folder that is gone
             raise RunError(f"{error}\n{self._survivor()}") from None
+        except OutOfMemory as error:
+            raise OutOfMemory(f"{error} {self._survivor()}") from None
 
     def _fit(self) -> None:
         job = self.job
         watcher = Watcher(self._step, self._epoch, lambda: bool(self.caught), self._evaluation)
-        loop.fit(self.network, job.architecture, job.dataset, job.recipe, self.progress, watcher)
+        with explained(job.backend, job.demand(self.choice), self.room, self._where):
+            loop.fit(self.network, job.architecture, job.dataset, job.recipe, self.progress, watcher)
+
+    def _where(self) -> str:
+        """Where it stood, in words."""
+        progress = self.progress
+        if progress.step == (progress.evaluated + 1) * progress.steps_per_epoch:
+            return f"in the evaluation after epoch {progress.epoch}"
+        return f"in step {progress.step + 1:,}"
 
     def _step(self, progress: Progress) -> None:
         heartbeat.beat(heartbeat.TRAINING, progress.step, progress.steps)

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, Strict, ValidationError
 
+from nin_multi.backend import show_name
 from nin_multi.errors import RunError, SpecError, UsageError
 from nin_multi.files import remove_leftovers, write_bytes, write_json
+from nin_multi.limits import parse_json, read_text
 from nin_multi.spec import Architecture
 from nin_multi.training.cadence import Cadence
 from nin_multi.training.recipe import Recipe
@@ -35,6 +37,7 @@ RUN, EVENTS, RESULT, WEIGHTS, CURVE, CHECKPOINTS, LOCK = (
     "lock",
 )
 KEPT = 2  # checkpoints
+LARGEST_EVENTS = 64_000_000  # bytes: 50,000 epochs
 SPARE = 4_000_000  # bytes on the disk beside the checkpoints, for events, curve and other files
 
 
@@ -74,8 +77,8 @@ class _Facts(_FactsPlace):
 class _Event(BaseModel):
     """What all events have, and those at the end of an epoch."""
 
-    step: Annotated[int, Field(ge=0)]
-    epoch: Annotated[int, Field(ge=1)] | None = None
+    step: Annotated[int, Strict(), Field(ge=0, le=2**53)]
+    epoch: Annotated[int, Strict(), Field(ge=1, le=2**53)] | None = None
 
 
 class RunDirectory:
@@ -203,7 +206,7 @@ class RunDirectory:
     def facts(self) -> dict[str, Any]:
         """The content of run.json. Raises RunError where it is damaged."""
         try:
-            facts = json.loads((self.path / RUN).read_text(encoding="utf-8"))
+            facts = parse_json(read_text(self.path / RUN))
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path / RUN}: cannot be read as JSON ({error})") from None
         try:
@@ -211,7 +214,7 @@ class RunDirectory:
         except ValidationError as error:
             finding = error.errors()[0]
             where = ".".join(map(str, finding["loc"])) or "the whole"
-            raise RunError(f"{self.path / RUN}: damaged: {where}: {finding['msg']}") from None
+            raise RunError(f"{self.path / RUN}: damaged: {show_name(where)}: {finding['msg']}") from None
         return dict(facts)
 
     def architecture(self) -> Architecture:
@@ -239,8 +242,8 @@ class RunDirectory:
         """All complete events, in order: a last line that was torn off in the middle is left out."""
         path = self.path / EVENTS
         try:
-            whole, _, _ = (path.read_text(encoding="utf-8") if path.exists() else "").rpartition("\n")
-            events = [json.loads(line) for line in whole.splitlines()]
+            whole, _, _ = (read_text(path, LARGEST_EVENTS) if path.exists() else "").rpartition("\n")
+            events = [parse_json(line) for line in whole.splitlines()]
             for event in events:
                 _Event.model_validate(event)
         except ValidationError:

@@ -190,11 +190,7 @@ def test_other_images(nin, content: Content, run: Path, synthetic, monkeypatch: 
 
 def test_checkpoints_that_are_none(nin, content: Content, run: Path) -> None:
     path = run / "checkpoints" / "step-000010.safetensors"
-    whole = path.read_bytes()
     for damaged, fragment in (
-        (b"", "not a complete safetensors file"),
-        (whole[:-5], "not a complete safetensors file"),
-        (whole[:-1] + bytes([whole[-1] ^ 8]), "altered"),
         (b"\x80\x04\x95N.", "pickle"),
         ((run / "weights.safetensors").read_bytes(), "without the state of a run"),
     ):
@@ -202,6 +198,29 @@ def test_checkpoints_that_are_none(nin, content: Content, run: Path) -> None:
         _refused(nin, content, ["train", "--resume", "run"], 2, "step-000010.safetensors", fragment)
     save_file(load_file(run / "weights.safetensors"), path, {"format": "np"})
     _refused(nin, content, ["train", "--resume", "run"], 2, "without the entry 'nin_multi'")
+
+
+@pytest.mark.parametrize(
+    ("damage", "fragment"),
+    [
+        (lambda whole: b"", "not a complete safetensors file"),
+        (lambda whole: whole[:-5], "not a complete safetensors file"),
+        (lambda whole: whole[:-1] + bytes([whole[-1] ^ 8]), "altered"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over(nin, content: Content, run: Path, damage, fragment: str) -> None:
+    """Only where no other is whole is the run refused, and then nothing of it changes."""
+    last, before = (run / "checkpoints" / f"step-{step:06d}.safetensors" for step in (10, 7))
+    whole = before.read_bytes()
+    last.write_bytes(damage(last.read_bytes()))
+    before.write_bytes(damage(whole))
+    _refused(nin, content, ["train", "--resume", "run"], 2, "step-000010.safetensors", fragment)
+    before.write_bytes(whole)
+    found = nin("train", "--resume", "run")
+    assert found.status == 0
+    assert "passed over: run/checkpoints/step-000010.safetensors" in found.err
+    assert fragment in found.err
+    assert "from step 7; run directory run" in found.err
 
 
 def test_momentum_init_and_dropout_are_told(nin, flags: list[str], tmp_path: Path) -> None:

@@ -92,7 +92,10 @@ class TestEvaluate:
 def test_divergence(nin, flags: list[str], tmp_path: Path) -> None:
     found = nin("train", "--backend", "numpy", *flags, "--lr", "1e100", "--run-dir", "run", "--json")
     assert found.status == 1
-    assert re.fullmatch(r"the loss is (nan|inf) at step \d+ \(epoch 1\); a smaller --lr may help", found.error)
+    said = (
+        r"the loss is (nan|inf) at step \d+ \(epoch 1\): .+ layer '.+'.+; a smaller --lr may help\.\nNo checkpoint .+"
+    )
+    assert re.fullmatch(said, found.error)
     result = found.json
     assert (result["status"], result["loss"], result["reason"]) == ("diverged", None, found.error)
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result

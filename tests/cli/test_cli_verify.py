@@ -202,7 +202,7 @@ class TestDivergence:
         discovered += ["crashing", "summing"]
         found = nin(*ARCH)
         assert found.status == 1
-        assert "\nleft out: crashing: its process was ended by SIGABRT\n" in found.err
+        assert "\nleft out: crashing: its process was ended by SIGABRT (the framework crashed)\n" in found.err
         assert found.out.endswith("The values DISAGREE: float64 oracle, summing.\n")
 
 

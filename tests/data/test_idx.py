@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from pathlib import Path
 
@@ -131,6 +132,27 @@ def test_gzip_bomb_stops_at_the_expected_size(file: Path, monkeypatch: pytest.Mo
     with refused("too long"):
         read_idx(file, SHAPE)
     assert sum(unpacked) == len(RAW) + 1
+
+
+def test_members_without_end(file: Path, refused) -> None:
+    file.write_bytes(gzip.compress(b"", mtime=0) * 2_000 + GZ)
+    with refused(str(file), "damaged", "more than 1,000 members"):
+        read_idx(file, SHAPE)
+
+
+@pytest.mark.parametrize("start", [RAW, GZ, b""], ids=["raw", "gzip", "zeros"])
+def test_a_sparse_file_is_not_read_to_its_end(file: Path, start: bytes, refused) -> None:
+    with file.open("wb") as sparse:
+        sparse.write(start)
+        sparse.truncate(10**12)
+    with refused(str(file), "too long", "1,000,000,000,000 bytes"):
+        read_idx(file, SHAPE)
+
+
+def test_a_pipe(file: Path, refused) -> None:
+    os.mkfifo(file)
+    with refused(str(file), "cannot be read", "a folder or a device"):
+        read_idx(file, SHAPE)
 
 
 def test_digest_is_that_of_the_raw_file() -> None:

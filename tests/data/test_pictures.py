@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import warnings
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nin_multi.data import synthetic_dataset
+from nin_multi.data import pictures, synthetic_dataset
 from nin_multi.data.pictures import LIMIT, read_picture
 from nin_multi.errors import DataError
 
@@ -318,3 +320,28 @@ def test_the_fixture_is_what_the_tests_take_it_for() -> None:
     buffer = io.BytesIO()
     Image.fromarray(SHOE).save(buffer, "PNG")
     assert np.array_equal(np.array(Image.open(buffer)), SHOE)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "LA", "1"])
+def test_bands_leave_no_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    path = tmp_path / "a.png"
+    picture = Image.fromarray(_large(SHOE, 3))
+    if mode in ("RGBA", "LA"):
+        picture.putalpha(Image.fromarray(_large(IMAGES[3], 3)))
+    picture.convert(mode).save(path, **({"transparency": 9} if mode == "P" else {}))
+    whole = read_picture(path)
+    for pixels in (1, 84, 1000):
+        monkeypatch.setattr(pictures, "BAND", pixels)
+        np.testing.assert_array_equal(read_picture(path).image, whole.image)
+
+
+def test_fifty_megapixels_with_transparency_stay_below_a_gigabyte(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGBA", (7_071, 7_071), (9, 9, 9, 128)).save(path, compress_level=1)
+    program = (
+        "import sys; from pathlib import Path; from nin_multi.data.pictures import read_picture\n"
+        "from nin_multi.machine import peak_memory_bytes\n"
+        "before = peak_memory_bytes(); read_picture(Path(sys.argv[1])); print(peak_memory_bytes() - before)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) < 800_000_000

@@ -26,6 +26,11 @@ layers:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def _as_from_a_terminal() -> None:
+    """The tests may have been begun with nohup, and then a hang-up would be ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, tuple[subprocess.Popen[str], Path]]]:
     """All runs begin together: each would take days."""
@@ -37,7 +42,9 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, tupl
     for number in SIGNALS:
         directory = folder / f"run{number}"
         command = [sys.executable, "-m", "nin_multi", "train", *flags, f"--run-dir={directory}"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_as_from_a_terminal
+        )
         processes[number] = (process, directory)
     yield processes
     for process, _ in processes.values():
