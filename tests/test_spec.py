@@ -444,3 +444,24 @@ def test_layers_may_be_objects_too() -> None:
     net = Architecture.model_validate({"name": "x", "input": (1, 4, 4), "layers": (layer, {"type": "flatten"})})
     assert [row.name for row in net.trace()] == ["conv1", "flatten1"]
     assert isinstance(net.trace()[0], TracedLayer)
+
+
+class TestWithoutTheLastReLU:
+    """What stands between the last ReLU and the logits must keep values from being negative, or it is left alone."""
+
+    def test_of_the_last_block(self) -> None:
+        found = load("nin").without_last_relu()
+        assert [layer.final_relu for layer in found.layers if isinstance(layer, NinBlock)] == [True, True, True, False]
+        assert found.parameter_shapes() == load("nin").parameter_shapes()
+        assert found.without_last_relu() == found
+
+    def test_of_a_relu_by_itself(self) -> None:
+        layers = [{"type": "flatten"}, {"type": "linear", "out_features": 3}, {"type": "relu"}]
+        net = Architecture.model_validate({"name": "net", "input": (1, 4, 4), "layers": layers})
+        found = net.without_last_relu()
+        assert [layer.type for layer in found.layers] == ["flatten", "linear"]
+        assert found.without_last_relu() == found
+
+    @pytest.mark.parametrize("name", ["vgg11", "alexnet"])
+    def test_of_nets_whose_logits_come_out_of_none(self, name: str) -> None:
+        assert load(name).without_last_relu() == load(name)
