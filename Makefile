@@ -36,7 +36,7 @@ test: setup
 
 # Every backend is named, so each must run; one process per backend, in the environment it asks for.
 test-all-backends: setup
-	$(BIN)/python -m pytest --ignore=tests/conformance --ignore=tests/interop $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/conformance --ignore=tests/interop $(ARGS)
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== conformance and interop of $$backend"; \
 		$(BIN)/python -m nin_multi.launcher $$backend -m pytest tests/conformance tests/interop \

@@ -424,6 +424,13 @@ class Architecture(BaseModel):
                 break
         return Architecture.model_validate({**self.model_dump(), "layers": [layer.model_dump() for layer in layers]})
 
+    def with_dropout_rate(self, rate: float) -> Architecture:
+        """The same layers, every dropout with this rate."""
+        layers = [
+            {**layer.model_dump(), "rate": rate} if isinstance(layer, Dropout) else layer for layer in self.layers
+        ]
+        return Architecture.model_validate({**self.model_dump(), "layers": layers})
+
     def parameter_shapes(self) -> dict[str, Shape]:
         """Full parameter name -> shape, in the order of the layers."""
         return {name: shape for row in self.trace() for name, shape in row.parameters.items()}

@@ -43,6 +43,10 @@ FinalReluOption = Annotated[
         help="Whether the ReLU before the logits stays; off: no class can die in it. book: on.",
     ),
 ]
+DropoutRateOption = Annotated[
+    float | None,
+    typer.Option("--dropout-rate", metavar="SHARE", help="Of every dropout layer; book: the architecture's own, 0.5."),
+]
 DropoutOption = Annotated[
     str | None,
     typer.Option(

@@ -42,8 +42,7 @@ class Job:
     allow_large: bool = False
 
     def __post_init__(self) -> None:
-        if not self.recipe.final_relu:
-            object.__setattr__(self, "architecture", self.architecture.without_last_relu())
+        object.__setattr__(self, "architecture", self.recipe.applied_to(self.architecture))
 
     def title(self) -> str:
         """What is trained on what, for headers and pictures."""

@@ -107,6 +107,7 @@ def _choices(recipe: Recipe) -> str:
     words += [f"warm-up over {_count(recipe.warm_up, 'step')}"] if recipe.warm_up else []
     words += [f"{recipe.decay} decay"] if recipe.decay != "none" else []
     words += ["no ReLU before the logits"] if not recipe.final_relu else []
+    words += [f"dropout {recipe.dropout_rate:g}"] if recipe.dropout_rate is not None else []
     words += ["the framework's own dropout"] if recipe.dropout == "native" else []
     return ", ".join(words)
 

@@ -10,6 +10,7 @@ from typing import Any
 from nin_multi.backend import show_name
 from nin_multi.errors import RunError, UsageError
 from nin_multi.randomness import INITIALISATIONS
+from nin_multi.spec import Architecture
 
 DROPOUTS = ("shared", "native")
 DECAYS = ("none", "cosine")
@@ -19,22 +20,24 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "dependable": {
         "epochs": 5,
         "batch_size": 64,
-        "lr": 0.05,
+        "lr": 0.1,
         "momentum": 0.9,
         "init": "he",
-        "warm_up": 500,
+        "warm_up": 300,
         "decay": "cosine",
         "final_relu": False,
+        "dropout_rate": 0.2,
     },
 }
 
 
-_KINDS: Mapping[type, tuple[type, ...]] = {  # of a default -> of the values that a file may have
-    bool: (bool,),
-    int: (int,),
-    float: (float, int),
-    str: (str,),
-    type(None): (int, type(None)),
+_KINDS: Mapping[str, tuple[type, ...]] = {  # as annotated -> of the values that a file may have
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+    "int | None": (int, type(None)),
+    "float | None": (float, int, type(None)),
 }
 
 
@@ -51,6 +54,7 @@ class Recipe:
         warm_up: over how many steps the learning rate rises, in a line, to `lr`; 0 for none.
         decay: "none", or "cosine", which lowers it to 0 at the end of all epochs (Loshchilov and Hutter, 2017).
         final_relu: whether logits come out of a ReLU, as in the chapter, where the architecture has it so.
+        dropout_rate: of every dropout layer; None for the architecture's own.
 
     Raises UsageError for values out of range.
     """
@@ -67,6 +71,7 @@ class Recipe:
     warm_up: int = 0
     decay: str = "none"
     final_relu: bool = True
+    dropout_rate: float | None = None
 
     @classmethod
     def named(cls, name: str, **chosen: Any) -> Recipe:
@@ -86,6 +91,8 @@ class Recipe:
             raise UsageError(f"--seed: expected 0 to 2^63 - 1, got {self.seed}")
         if not 0 <= self.momentum < 1:
             raise UsageError(f"--momentum: expected at least 0 and less than 1, got {self.momentum}")
+        if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
+            raise UsageError(f"--dropout-rate: expected at least 0 and less than 1, got {self.dropout_rate}")
         if self.warm_up < 0:
             raise UsageError(f"--warm-up: expected a number of steps, at least 0; got {self.warm_up}")
         for name, choices in (("init", INITIALISATIONS), ("dropout", DROPOUTS), ("decay", DECAYS)):
@@ -101,9 +108,15 @@ class Recipe:
             raise RunError(f"damaged recipe: {show_name(str(error))}") from None
         for field in fields(recipe):
             value = getattr(recipe, field.name)
-            if type(value) not in _KINDS[type(field.default)] or (isinstance(value, int) and value >= 2**63):
+            if type(value) not in _KINDS[str(field.type)] or (isinstance(value, int) and value >= 2**63):
                 raise RunError(f"damaged recipe: {field.name}: got {show_name(repr(value))}")
         return recipe
+
+    def applied_to(self, architecture: Architecture) -> Architecture:
+        """The net that is trained: without the ReLU before its logits, with other rates of dropout, if so chosen."""
+        if not self.final_relu:
+            architecture = architecture.without_last_relu()
+        return architecture if self.dropout_rate is None else architecture.with_dropout_rate(self.dropout_rate)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of the step that follows `step` of all the `steps`.

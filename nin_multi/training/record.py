@@ -110,6 +110,7 @@ def result_of(
         "warm_up": job.recipe.warm_up,
         "decay": job.recipe.decay,
         "final_relu": job.recipe.final_relu,
+        "dropout_rate": job.recipe.dropout_rate,
         "dropout": job.recipe.dropout,
         "seed": job.recipe.seed,
         "loss": _number(progress.epoch_totals.mean_loss()),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from strategies import refused
 
+from nin_multi import load
 from nin_multi.errors import RunError, UsageError
 from nin_multi.training.recipe import RECIPES, Recipe
 
@@ -26,11 +27,12 @@ def test_the_defaults_are_the_chapters() -> None:
         "warm_up": 0,
         "decay": "none",
         "final_relu": True,
+        "dropout_rate": None,
     }
 
 
 def test_a_recipe_comes_back_from_its_plain_values() -> None:
-    recipe = Recipe(3, 32, 0.05, 2**63 - 1, 100, 1, 0.9, "he", "native", 7, "cosine", False)
+    recipe = Recipe(3, 32, 0.05, 2**63 - 1, 100, 1, 0.9, "he", "native", 7, "cosine", False, 0.25)
     assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
 
 
@@ -67,6 +69,8 @@ def test_a_recipe_from_a_damaged_file(values: dict[str, Any], fragment: str) -> 
         ("momentum", 1.0, "--momentum", "at least 0 and less than 1"),
         ("momentum", float("nan"), "--momentum", "at least 0 and less than 1"),
         ("warm_up", -1, "--warm-up", "at least 0"),
+        ("dropout_rate", -0.1, "--dropout-rate", "at least 0 and less than 1"),
+        ("dropout_rate", 1.0, "--dropout-rate", "at least 0 and less than 1"),
     ],
 )
 def test_values_out_of_range(field: str, value: float, flag: str, expected: str) -> None:
@@ -101,6 +105,16 @@ def test_recipes_by_name() -> None:
         Recipe.named("chapter")
 
 
+def test_what_a_recipe_changes_of_a_net() -> None:
+    nin = load("nin-mnist")
+    assert Recipe().applied_to(nin) == nin
+    changed = Recipe.named("dependable").applied_to(nin)
+    assert {rate for rate, _ in changed.dropouts().values()} == {0.2}
+    assert changed == nin.without_last_relu().with_dropout_rate(0.2)
+    assert changed.parameter_shapes() == nin.parameter_shapes()
+    assert Recipe.named("dependable").applied_to(changed) == changed
+
+
 def test_the_rate_rises_in_a_line_and_falls_as_half_a_cosine() -> None:
     steps = range(100)
     assert [Recipe(lr=0.1).rate(step, 100) for step in steps] == [0.1] * 100
@@ -117,6 +131,6 @@ def test_the_rate_rises_in_a_line_and_falls_as_half_a_cosine() -> None:
 
 def test_older_runs_had_neither_warm_up_nor_decay() -> None:
     values = Recipe().as_dict()
-    for name in ("warm_up", "decay", "final_relu"):
+    for name in ("warm_up", "decay", "final_relu", "dropout_rate"):
         del values[name]
     assert Recipe.from_dict(values) == Recipe()
