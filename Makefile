@@ -34,15 +34,16 @@ train: setup
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
 
-# Every backend is named, so each must run; one process per backend, in the environment it asks for.
+# Every backend is named, so each must run; one process per backend, in the environment it asks for, JOBS at a time.
+JOBS ?= 2
 test-all-backends: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/conformance --ignore=tests/interop $(ARGS)
-	@set -e; for backend in $(BACKENDS); do \
-		echo "== conformance and interop of $$backend"; \
-		$(BIN)/python -m nin_multi.launcher $$backend -m pytest tests/conformance tests/interop \
-			--backend $$backend $(ARGS); \
-	done
+	@$(MAKE) --no-print-directory -j $(JOBS) --output-sync=target $(addprefix conformance-,$(BACKENDS))
 	@$(if $(filter-out $(BACKENDS),torch mindspore mxnet),true,$(BIN)/python tests/conformance/mutation_table.py)
+
+conformance-%: setup
+	@echo "== conformance and interop of $*"
+	$(BIN)/python -m nin_multi.launcher $* -m pytest tests/conformance tests/interop --backend $* $(ARGS)
 
 # Random architectures in every framework against the oracle, N of them; another SEED draws others.
 N ?= 1000

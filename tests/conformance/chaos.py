@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,8 +195,7 @@ class Chaos:
         assert events[-1]["step"] == STEPS, events[-1]
         self.loop_seconds = events[-1]["seconds"]
 
-    def kills(self, count: int) -> Iterator[Kill]:
-        kinds = list(KINDS)
+    def kills(self, count: int, kinds: Sequence[str] = KINDS) -> Iterator[Kill]:
         for number in range(count):
             began = time.monotonic()
             kind = kinds[number % len(kinds)]
