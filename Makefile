@@ -60,11 +60,12 @@ KILLS ?= 100
 chaos: setup
 	$(BIN)/python tests/conformance/chaos.py --kills $(KILLS) --backends $(FRAMEWORKS) --seed $(SEED) $(ARGS)
 
-# How often each recipe fails, over SEEDS seeds, into the folder STUDY: for MINUTES, and on from there the next time.
+# How often each recipe fails, over SEEDS seeds, into the folder STUDY: for STUDY_MINUTES, and on from there the next time.
 STUDY ?= study
+STUDY_MINUTES ?= 60
 SEEDS ?= 20
 study: setup
-	$(BIN)/python tools/study.py --out '$(STUDY)' --seeds $(SEEDS) --minutes $(MINUTES) $(ARGS)
+	$(BIN)/python tools/study.py --out '$(STUDY)' --seeds $(SEEDS) --minutes $(STUDY_MINUTES) $(ARGS)
 
 # Damaged input for every parser, N each: only documented errors may come out. ENGINE=atheris goes by branches reached.
 ENGINE ?= hypothesis
