@@ -3,6 +3,8 @@
 Goes on where it stopped: a run that is done counts, one that was cut off is resumed, as long as MINUTES last. Then, and
 with --minutes 0 at once, all runs that are done become a table on stdout, study.json, and a picture, study.svg.
 
+With --enough 0.9 a run is stopped after the first epoch that ends at that test accuracy or above, and counts as it is.
+
 A run has failed where it lost a class for good (a logit of 0 for every test image), diverged, or ended below 0.80, the
 bound by which the book's own builds were counted.
 """
@@ -52,6 +54,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--recipes", default="book,dependable", help="with commas (%(default)s)")
     parser.add_argument("--seeds", type=int, default=20, help="from 0 on (%(default)s)")
     parser.add_argument("--arch", default="nin-mnist")
+    parser.add_argument("--enough", type=float, default=1.1, help="test accuracy to stop at; all epochs if not given")
     parser.add_argument("--minutes", type=float, default=60.0, help="(%(default)s)")
     parser.add_argument("train", nargs="*", help="after --, more arguments of `train`, for every run")
     return parser.parse_args()
@@ -72,7 +75,7 @@ def _directory(options: argparse.Namespace, backend: str, recipe: str, seed: int
 def _run(options: argparse.Namespace, backend: str, recipe: str, seed: int, seconds: float) -> None:
     """Begin a run, or go on with it; at the end of the time it is told to write a checkpoint and leave."""
     run = _directory(options, backend, recipe, seed)
-    if _result(run).get("status") in ("done", "diverged"):
+    if _is_over(options, run):
         return
     command = [sys.executable, "-m", "nin_multi", "train", "--json"]
     if (run / "run.json").exists():
@@ -82,16 +85,26 @@ def _run(options: argparse.Namespace, backend: str, recipe: str, seed: int, seco
         command += ["--tune", "off", "--dataset", "fashion-mnist", "--run-dir", str(run), *options.train]
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        out, err = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate()
+    while process.poll() is None:
+        time.sleep(1.0)
+        if time.monotonic() - began > seconds or _best(run) >= options.enough:
+            process.send_signal(signal.SIGTERM)
+            break
+    out, err = process.communicate()
     if process.returncode not in (0, 1, 143):
         raise SystemExit(f"{run}: status {process.returncode}: {err.strip()[-500:]}")
     ended = json.loads(out)
     words = f"test acc {ended['test_acc']}, dead {ended['dead_classes']}"
     print(f"{run.name}: {ended['status']}, {words}, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _is_over(options: argparse.Namespace, run: Path) -> bool:
+    return _result(run).get("status") in ("done", "diverged") or _best(run) >= options.enough
+
+
+def _best(run: Path) -> float:
+    """The highest test accuracy after an epoch so far."""
+    return max((event.get("test_acc") or 0.0 for event in _events(run)), default=0.0)
 
 
 def _result(run: Path) -> dict[str, Any]:
@@ -105,7 +118,7 @@ def _results(options: argparse.Namespace) -> list[dict[str, Any]]:
     for backend, recipe, seed in _wanted(options):
         run = _directory(options, backend, recipe, seed)
         result = _result(run)
-        if result.get("status") in ("done", "diverged"):
+        if result and _is_over(options, run):
             names = ("status", "epochs", "steps", "loss", "train_acc", "test_acc", "dead_classes", "train_examples")
             accuracies = [event["test_acc"] for event in _events(run) if event["event"] == "epoch"]
             facts = {name: result[name] for name in names}
@@ -114,12 +127,14 @@ def _results(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _events(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    path = run / "events.jsonl"
+    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def has_failed(row: dict[str, Any]) -> bool:
     """As the first lines of this file say."""
-    return row["status"] != "done" or bool(row["dead_classes"]) or row["test_acc"] < FAILED_BELOW
+    return row["status"] == "diverged" or bool(row["dead_classes"]) or row["test_acc"] < FAILED_BELOW
 
 
 def _cases(rows: list[dict[str, Any]]) -> dict[Case, list[dict[str, Any]]]:
