@@ -12,6 +12,15 @@ from hypothesis import strategies as st
 from nin_multi.errors import NinMultiError
 from nin_multi.spec import Architecture
 
+TINY_BLOCK = """
+name: tiny
+input: [1, 8, 8]
+layers:
+  - {type: nin_block, out_channels: 10, kernel_size: 3, stride: 2}
+  - {type: global_avg_pool2d}
+  - {type: flatten}
+"""
+
 Pair = tuple[int, int]
 Entry = dict[str, Any]  # one layer, as a file has it
 RATES = (0.0, 0.1, 0.2, 0.5, 0.9)

@@ -27,7 +27,7 @@ class TorchNetwork:
         self.architecture = architecture
         self.tuning = tuning
         self.device = torch.device(device)
-        self._bf16 = precision == "bf16"
+        self.is_bf16 = precision == "bf16"
         # fp32 means fp32: no TF32 products on a GPU, and the same result every time.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -49,7 +49,7 @@ class TorchNetwork:
 
     def activations(self, x: Images) -> Iterator[tuple[str, NDArray[Any]]]:
         self.module.eval()
-        value = self._tensor(x)
+        value = self.batch_tensor(x)
         for name, layer in self.module.named_children():
             is_block = isinstance(layer, nn.Sequential)
             for part_name, part in layer.named_children() if is_block else ():
@@ -61,7 +61,7 @@ class TorchNetwork:
     def logits(self, x: Images) -> NDArray[Any]:
         self.module.eval()
         pieces = micro_batches(len(x), self.tuning)
-        return np.concatenate([_array(self._evaluate(self.module, self._tensor(x[piece]))) for piece in pieces])
+        return np.concatenate([_array(self._evaluate(self.module, self.batch_tensor(x[piece]))) for piece in pieces])
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
@@ -109,14 +109,6 @@ class TorchNetwork:
         """By parameter: its velocity as "momentum_buffer", where it has one."""
         return {} if self._optimizer is None else self._optimizer.state
 
-    def batch_tensor(self, array: NDArray[np.float32]) -> Tensor:
-        """On the device, and in the layout in memory that the net works in."""
-        return self._tensor(array)
-
-    @property
-    def is_bf16(self) -> bool:
-        return self._bf16
-
     def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Tensor]:
         """Mean loss and logits (N, classes); the gradients are added up in the parameters' `grad`."""
         self.module.train()
@@ -125,7 +117,7 @@ class TorchNetwork:
         for piece in micro_batches(len(y), self.tuning):
             given = None if masks is None else {name: mask[piece] for name, mask in masks.items()}
             with self.autocast():
-                found = self._forward(self._tensor(x[piece]), given)
+                found = self._forward(self.batch_tensor(x[piece]), given)
             labels = torch.from_numpy(y[piece]).to(self.device, torch.int64)
             share = (piece.stop - piece.start) / len(y)
             loss = share * F.cross_entropy(found.float(), labels, reduction="mean", label_smoothing=0.0)
@@ -139,7 +131,7 @@ class TorchNetwork:
         """Training mode, with the harness's dropout masks in place of the framework's own draw, if there are any."""
         for name, layer in self._training_layers.items():
             mask = masks[name] if masks is not None and isinstance(layer, nn.Dropout) else None
-            x = layer(x) if mask is None else x * self._tensor(mask)
+            x = layer(x) if mask is None else x * self.batch_tensor(mask)
         return x
 
     def _for_training(self, layer: nn.Module) -> Any:
@@ -152,12 +144,13 @@ class TorchNetwork:
             result: Tensor = layer(x)
         return result
 
-    def _tensor(self, array: NDArray[np.float32]) -> Tensor:
+    def batch_tensor(self, array: NDArray[np.float32]) -> Tensor:
+        """On the device, and in the layout in memory that the net works in."""
         tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
         return tensor.to(memory_format=self._layout) if tensor.dim() == 4 else tensor
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bf16)
 
 
 def _array(tensor: Tensor | None) -> NDArray[np.float32]:

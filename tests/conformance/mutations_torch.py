@@ -85,7 +85,7 @@ def _evaluate_in_training_mode(patch: Patch) -> None:
 
 def _forget_eval(patch: Patch) -> None:
     """`logits` relies on the mode in which it finds the net."""
-    patch.setattr(TorchNetwork, "logits", lambda net, x: network._array(net._evaluate(net.module, net._tensor(x))))
+    patch.setattr(TorchNetwork, "logits", lambda net, x: network._array(net._evaluate(net.module, net.batch_tensor(x))))
 
 
 def _forget_train(patch: Patch) -> None:

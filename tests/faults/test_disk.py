@@ -12,18 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from strategies import TINY_BLOCK
 
 from nin_multi.training.run_directory import RunDirectory
 from nin_multi.weights import load_weights
-
-ARCHITECTURE = """
-name: tiny
-input: [1, 8, 8]
-layers:
-  - {type: nin_block, out_channels: 10, kernel_size: 3, stride: 2}
-  - {type: global_avg_pool2d}
-  - {type: flatten}
-"""
 
 
 @pytest.fixture
@@ -39,7 +31,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def _start(folder: Path, run: Path, epochs: int) -> subprocess.Popen[str]:
-    (folder / "tiny.yaml").write_text(ARCHITECTURE)
+    (folder / "tiny.yaml").write_text(TINY_BLOCK)
     flags = ["--backend=numpy", f"--arch={folder / 'tiny.yaml'}", "--dataset=synthetic", "--train-examples=64"]
     flags += ["--test-examples=20", "--batch-size=16", f"--epochs={epochs}", "--checkpoint-every=3"]
     command = [sys.executable, "-m", "nin_multi", "train", *flags, f"--run-dir={run}"]

@@ -12,17 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from strategies import TINY_BLOCK
 
 from nin_multi.data.sources import DATA_VARIABLE
-
-ARCHITECTURE = """
-name: tiny
-input: [1, 8, 8]
-layers:
-  - {type: nin_block, out_channels: 10, kernel_size: 3, stride: 2}
-  - {type: global_avg_pool2d}
-  - {type: flatten}
-"""
 
 
 def _nin(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +22,7 @@ def _nin(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _train(folder: Path, *more: str, dataset: str = "synthetic") -> subprocess.CompletedProcess[str]:
-    (folder / "tiny.yaml").write_text(ARCHITECTURE)
+    (folder / "tiny.yaml").write_text(TINY_BLOCK)
     flags = ["--backend=numpy", f"--arch={folder / 'tiny.yaml'}", f"--dataset={dataset}", "--train-examples=64"]
     flags += ["--test-examples=20", "--batch-size=16", f"--run-dir={folder / 'run'}"]
     return _nin("train", *flags, *more)

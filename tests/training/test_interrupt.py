@@ -14,15 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from strategies import TINY_BLOCK
 
-ARCHITECTURE = """
-name: tiny
-input: [1, 8, 8]
-layers:
-  - {type: nin_block, out_channels: 10, kernel_size: 3, stride: 2}
-  - {type: global_avg_pool2d}
-  - {type: flatten}
-"""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -35,7 +28,7 @@ def _as_from_a_terminal() -> None:
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, tuple[subprocess.Popen[str], Path]]]:
     """All runs begin together: each would take days."""
     folder = tmp_path_factory.mktemp("interrupt")
-    (folder / "tiny.yaml").write_text(ARCHITECTURE)
+    (folder / "tiny.yaml").write_text(TINY_BLOCK)
     flags = ["--backend=numpy", f"--arch={folder / 'tiny.yaml'}", "--dataset=synthetic", "--train-examples=64"]
     flags += ["--test-examples=20", "--batch-size=16", "--epochs=10000000", "--json"]
     processes = {}
