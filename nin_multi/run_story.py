@@ -5,7 +5,6 @@ Nothing is written.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from nin_multi.errors import RunError
 from nin_multi.spec import Architecture
 from nin_multi.training.classes import ENOUGH
 from nin_multi.training.recipe import Recipe
-from nin_multi.training.run_directory import EVENTS, LOCK, RESULT, RUN, WEIGHTS, RunDirectory
+from nin_multi.training.run_directory import EVENTS, RESULT, RUN, WEIGHTS, RunDirectory
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Number = Annotated[float, Field(ge=0, le=1e39)]  # beyond float32 is no loss
@@ -126,7 +125,7 @@ def read_story(directory: RunDirectory) -> Story:
     names = _names(dataset, architecture)
     return Story(
         path=directory.path,
-        status="running" if is_being_written(directory.path) else said,
+        status="running" if directory.is_being_written() else said,
         recipe=recipe,
         architecture=architecture,
         dataset=dataset,
@@ -153,23 +152,6 @@ def _names(dataset: _Examples, architecture: Architecture) -> list[str]:
     if dataset.name in ("fashion-mnist", "synthetic") and architecture.classes >= len(CLASSES):
         return list(CLASSES)
     return [f"class {label}" for label in range(architecture.classes)]
-
-
-def is_being_written(path: Path) -> bool:
-    """Whether a process holds the run's lock. It is asked for a moment, shared, and never made."""
-    try:
-        import fcntl
-
-        handle = os.open(path / LOCK, os.O_RDONLY | os.O_NONBLOCK)
-    except (ImportError, OSError):  # no such lock here
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def _images(step: int, recipe: Recipe, dataset: _Examples) -> tuple[int, int]:

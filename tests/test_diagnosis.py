@@ -21,7 +21,7 @@ from nin_multi.diagnosis import Diagnosis, diagnose
 from nin_multi.errors import RunError
 from nin_multi.health import Finding
 from nin_multi.oracle import NumpyBackend
-from nin_multi.run_story import Story, is_being_written, read_story
+from nin_multi.run_story import Story, read_story
 from nin_multi.spec import Architecture
 from nin_multi.training.classes import loss_with_dead
 from nin_multi.training.display import Silent
@@ -403,20 +403,20 @@ class TestEnds:
         written.epoch(1.0, 0.9)
         written.result = None
         story = written.story()
-        assert not is_being_written(written.path)
+        assert not RunDirectory(written.path).is_being_written()
         before = {path: path.stat().st_mtime_ns for path in written.path.rglob("*")}
         with RunDirectory.open(written.path).writing():
-            assert is_being_written(written.path)
+            assert RunDirectory(written.path).is_being_written()
             running = read_story(RunDirectory.open(written.path))
         assert (story.status, running.status) == ("unfinished", "running")
         found = diagnose(running, "it would be slowed down")
         assert "another process is writing it; its last word is 0 s old" in _of(found, "end")[0].what
-        assert not is_being_written(written.path)
+        assert not RunDirectory(written.path).is_being_written()
         assert {path: path.stat().st_mtime_ns for path in before} == before
 
     def test_nothing_is_made_where_there_is_no_lock(self, written: Written) -> None:
         written.story()
-        assert not is_being_written(written.path)
+        assert not RunDirectory(written.path).is_being_written()
         assert not (written.path / "lock").exists()
 
 

@@ -148,6 +148,22 @@ class RunDirectory:
         finally:
             lock.release()
 
+    def is_being_written(self) -> bool:
+        """Whether a process holds the lock. It is asked for a moment, shared, and never made."""
+        try:
+            import fcntl
+
+            handle = os.open(self.path / LOCK, os.O_RDONLY | os.O_NONBLOCK)
+        except (ImportError, OSError):  # no such lock here
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
     def require_space(self, checkpoint_bytes: int) -> None:
         """Raises RunError where the disk has no room for the checkpoints, the one being written, and the weights."""
         needed = (KEPT + 2) * checkpoint_bytes + SPARE
