@@ -9,7 +9,7 @@ BACKENDS ?= torch mindspore mxnet numpy
 FRAMEWORKS ?= torch,mindspore,mxnet
 READY = $(VENV)/.ready
 
-.PHONY: setup compare train test test-all-backends chaos study fuzz fuzz-input bench-gpu lint format clean
+.PHONY: setup compare train test test-all-backends chaos study fuzz fuzz-input bench-live bench-gpu lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-# The same small net, from the same weights, briefly in all three frameworks: about three minutes on two cores. With
+# The same small net, from the same weights, briefly in all three frameworks: some minutes on two cores. With
 # the chapter's own recipe so few images teach nothing yet; this one gets off the plateau.
 compare: setup
 	$(BIN)/python -m nin_multi compare --backend $(FRAMEWORKS) --arch nin-mnist \
@@ -73,6 +73,10 @@ fuzz-input: setup
 	@test $(ENGINE) = hypothesis || $(BIN)/python -c 'import atheris' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet 'atheris>=2.3'
 	$(BIN)/python tests/fuzz/run.py --engine $(ENGINE) --inputs $(N) --seed $(SEED) $(ARGS)
+
+# What 200 browsers on the live page cost a training that goes on beside.
+bench-live: setup
+	$(BIN)/python tools/bench_live.py $(ARGS)
 
 # All checks and measurements on one GPU, into the folder OUT: also in a bare checkout, with whatever Python has torch.
 # PARTS=tests,epochs does some; SET="compile=on" sets knobs of the runs; MINUTES is for the study of seeds, which goes on

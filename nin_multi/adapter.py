@@ -31,7 +31,8 @@ class Adapter(ABC):
     """The backend `NAME` of a package `nin_NAME`, whose other modules import the framework at their top.
 
     What the framework itself knows is left to the subclass; the requests that mean the same for every framework are
-    checked here, and handed on to the module whose matter they are: `bare`, `layer_times`, `book`, `weights_file`.
+    checked here, and handed on to the module whose matter they are: `bare`, `layer_times`, `book`, `source`,
+    `weights_file`.
     """
 
     name: str
@@ -141,6 +142,16 @@ class Adapter(ABC):
         check_request(self, device, "fp32")
         run: Callable[[], BookRound] = self._module("book").book_loop(architecture, files, device, batch_size)
         return run
+
+    def source(self, architecture: Architecture) -> str:
+        try:
+            module = self._module("source")
+        except ModuleNotFoundError as error:
+            if error.name != f"nin_{self.name}.source":
+                raise
+            raise UsageError(f"{self.name} writes no programs: its adapter has no module `source`") from None
+        text: str = module.source(architecture)
+        return text
 
     def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = self._weights_file().read(path)

@@ -224,6 +224,13 @@ class Backend(Protocol):
         BackendUnavailable where the book's code is not installed or has none for this framework.
         """
 
+    def source(self, architecture: Architecture) -> str:
+        """The net as a program of its own, as a person would write it: Python that needs the framework alone.
+
+        Nothing of the framework is imported for writing it. Its parameters have the names of the spec. Raises
+        UnsupportedLayer, or UsageError where the backend writes no programs.
+        """
+
     @property
     def weights_suffixes(self) -> tuple[str, ...]:
         """How the names of the framework's own weights files end, such as (".params",); the first is the usual one."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,16 @@ STARTING, MEASURING, TRAINING, EVALUATING, FINISHING = "starting", "measuring", 
 
 @dataclass(frozen=True)
 class Sign:
-    """Where a process said that it stood: what it was doing, the last step that was done, its run directory."""
+    """Where a process said that it stood: what it was doing, the last step that was done, its run directory.
+
+    `figures` are those of a training now: "loss", "train_acc", "examples_per_sec", as far as they are numbers.
+    """
 
     phase: str
     step: int | None = None
     steps: int | None = None
     run_dir: str | None = None
+    figures: dict[str, float] = field(default_factory=dict)
 
     def show(self) -> str:
         """For the end of a sentence.
@@ -57,8 +63,17 @@ class _Heart:
 _heart = _Heart()
 
 
+def is_watched() -> bool:
+    """Whether the process that started this one shows what it does."""
+    return bool(os.environ.get(VARIABLE))
+
+
 def beat(
-    phase: str, step: int | None = None, steps: int | None = None, run_dir: str | os.PathLike[str] | None = None
+    phase: str,
+    step: int | None = None,
+    steps: int | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    figures: Mapping[str, float] | None = None,
 ) -> None:
     """Tell the parent, if one watches, that this process lives and where it stands; what is None is as before.
 
@@ -69,7 +84,8 @@ def beat(
     if not path:
         return
     with contextlib.suppress(Exception):
-        now = {"step": step, "steps": steps, "run_dir": None if run_dir is None else os.fspath(run_dir)}
+        now: dict[str, Any] = {"step": step, "steps": steps, "run_dir": None if run_dir is None else os.fspath(run_dir)}
+        now["figures"] = {key: value for key, value in (figures or {}).items() if math.isfinite(value)} or None
         _heart.known |= {"phase": phase, **{key: value for key, value in now.items() if value is not None}}
         news = (phase, _heart.known.get("run_dir"))
         if news in _heart.told and time.monotonic() < _heart.next:
@@ -119,10 +135,7 @@ class Pulse:
             sign = Sign(**json.loads(self.path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):  # TypeError: not an object, or another's fields
             return None
-        numbers, words = (sign.step, sign.steps), (sign.phase, sign.run_dir or "")
-        return (
-            sign if all(isinstance(n, int | None) for n in numbers) and all(isinstance(w, str) for w in words) else None
-        )
+        return sign if _is_whole(sign) else None
 
     def close(self) -> None:
         """Remove the file."""
@@ -135,3 +148,14 @@ class Pulse:
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns
+
+
+def _is_whole(sign: Sign) -> bool:
+    """Whether all of it is of its kind."""
+    numbers, words = (sign.step, sign.steps), (sign.phase, sign.run_dir or "")
+    return (
+        all(isinstance(number, int | None) for number in numbers)
+        and all(isinstance(word, str) for word in words)
+        and isinstance(sign.figures, dict)
+        and all(isinstance(figure, float | int) for figure in sign.figures.values())
+    )

@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from nin_multi import heartbeat, registry
 from nin_multi.errors import BackendUnavailable, NinMultiError, UsageError
@@ -112,39 +112,64 @@ def _signal_in_words(number: int) -> str:
 class Child:
     """One `nin_multi` command in a process of its own, with `--json`; its messages go to our stderr, or nowhere.
 
-    `patience` is for a command that gives signs of life: so many seconds without one, and it is stopped.
+    `patience` is for a command that gives signs of life: so many seconds without one, and it is stopped. `python` is
+    another environment's, for a framework that is not in ours. `messages` is a file for what it says, not our stderr.
     """
 
     def __init__(
-        self, backend: str, arguments: Sequence[str], *, quiet: bool = True, patience: float | None = None
+        self,
+        backend: str,
+        arguments: Sequence[str],
+        *,
+        quiet: bool = True,
+        patience: float | None = None,
+        python: str | None = None,
+        messages: IO[str] | None = None,
     ) -> None:
         self.backend = backend
         self._patience = math.inf if patience is None else patience
         self._pulse = Pulse() if patience is not None else None
         self._output: str | None = None
-        environment = environment_for(backend)
+        self._silence: float | None = None
+        self._is_over = self._is_told = False
+        # In another environment the adapter may be another one: there the command finds out by itself what it needs.
+        environment = environment_for(backend) if python is None else plain_environment()
         environment.pop(heartbeat.VARIABLE, None)  # ours, if we have one: not for a child to speak in our name
         if self._pulse is not None:
             environment[heartbeat.VARIABLE] = str(self._pulse.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "nin_multi", *arguments, "--json"],
+            [python or sys.executable, "-m", "nin_multi", *arguments, "--json"],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if quiet else None,
+            stderr=messages or (subprocess.DEVNULL if quiet else None),
             text=True,
             start_new_session=True,  # Ctrl-C comes to us alone, and we tell the child once
             preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
 
+    def sign(self) -> Sign | None:
+        """What it said last of where it stands."""
+        return self._pulse.last() if self._pulse is not None else None
+
+    def has_ended(self, within: float = POLL) -> bool:
+        """Whether it has ended, or does so in so many seconds: by itself, or by us after too long a silence."""
+        if not self._is_over and self._is_gone(within):
+            self._is_over = True
+        elif not self._is_over and self._pulse is not None and self._pulse.silence() > self._patience:
+            self._stop(min(GRACE, self._patience))
+            self._silence, self._is_over = self._patience, True
+        return self._is_over
+
     def result(self) -> ChildResult:
         """Wait for the end, or bring it about. Where we are to leave ourselves, the child gets time to end well."""
         try:
-            silence = self._wait()
+            while not self.has_ended():
+                pass
         except BaseException:  # SystemExit from a signal: we are to leave
-            self._leave()
+            self.leave()
             raise
-        last = self._pulse.last() if self._pulse is not None else None
+        last = self.sign()
         self._close()
         try:
             answer = json.loads(self._output or "")
@@ -154,17 +179,9 @@ class Child:
         returned = self._process.poll()
         # One that even SIGKILL does not end at once waits for a device in the system's depths.
         status = -signal.SIGKILL if returned is None else returned
-        return ChildResult(self.backend, status, answer, silence, last)
+        return ChildResult(self.backend, status, answer, self._silence, last)
 
-    def _wait(self) -> float | None:
-        """Until it has ended: by itself, or by us after so many seconds of silence."""
-        while not self._has_ended(within=POLL):
-            if self._pulse is not None and self._pulse.silence() > self._patience:
-                self._stop(min(GRACE, self._patience))
-                return self._patience
-        return None
-
-    def _has_ended(self, within: float) -> bool:
+    def _is_gone(self, within: float) -> bool:
         """Whether it ends in so many seconds, and all that it printed is here."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._output, _ = self._process.communicate(timeout=within)
@@ -179,15 +196,22 @@ class Child:
     def _stop(self, grace: float) -> None:
         """By SIGTERM; then by SIGKILL, which ends a process that is stopped or stuck in native code too."""
         self._process.terminate()
-        if not self._has_ended(within=grace):
+        if not self._is_gone(within=grace):
             self._signal_group(signal.SIGKILL)
-            self._has_ended(within=GRACE)
+            self._is_gone(within=GRACE)
 
-    def _leave(self) -> None:
+    def terminate(self) -> None:
+        """Tell it to end, once: a second signal would end it at once, in the middle of its saving."""
+        if not self._is_told:
+            self._is_told = True
+            self._process.terminate()
+
+    def leave(self) -> None:
         """Tell the child to end, and see it do so; who interrupts us once more does not want to wait for that."""
         try:
-            self._process.terminate()
-            self._wait()
+            self.terminate()
+            while not self.has_ended():
+                pass
         except BaseException:
             self._stop(SHORT_GRACE)
         finally:

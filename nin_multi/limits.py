@@ -12,8 +12,8 @@ import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nin_multi import machine
 from nin_multi.errors import SpecError
-from nin_multi.machine import describe
 from nin_multi.spec import Architecture, Pool2d
 
 FLOAT = 4  # bytes
@@ -58,18 +58,7 @@ def check_size(architecture: Architecture, *, allow_large: bool = False) -> None
 def file_limit() -> int:
     """Bytes that somebody's weights file may have: float64 of as many parameters as there may be, or all memory."""
     largest = 2 * FLOAT * LARGEST
-    return min(largest, memory_bytes() or largest)
-
-
-def memory_bytes() -> int:
-    """What this machine has, or the container it is in; 0 where the system does not say."""
-    has = describe()["memory_bytes"]
-    total = has if isinstance(has, int) else 0
-    try:
-        granted = int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # "max" is no number: no limit
-        return total
-    return min(total, granted) if total else granted
+    return min(largest, machine.granted_memory_bytes() or largest)
 
 
 def read_text(path: Path, most: int = LARGEST_JSON) -> str:
@@ -134,7 +123,7 @@ def _limit(count: int, needed: int) -> str:
     """Which limit is passed, for a message; empty where none is."""
     if count > LARGEST:
         return f"the most is {LARGEST:,} ({_gigabytes(LARGEST * FLOAT)})"
-    memory = memory_bytes()
+    memory = machine.granted_memory_bytes()
     return f"this machine has {_gigabytes(memory)}" if 0 < memory < needed else ""
 
 

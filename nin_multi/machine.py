@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -70,6 +72,17 @@ def peak_memory_bytes() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+def process_age_seconds(root: Path = ROOT) -> float | None:
+    """How long ago this process was started, also where it has become another program since; None if nobody says."""
+    try:
+        # What follows the program's name, which may hold anything; the start is the table's 22nd field.
+        fields = (root / "proc/self/stat").read_text().rpartition(")")[2].split()
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return max(since_boot - int(fields[19]) / os.sysconf("SC_CLK_TCK"), 0.0)
+    except (OSError, AttributeError, IndexError, ValueError):  # only Linux has these
+        return None
+
+
 def resident_memory_bytes(root: Path = ROOT) -> int:
     """What this process holds in memory now; 0 where the system does not say."""
     try:
@@ -90,8 +103,26 @@ def available_memory_bytes(root: Path = ROOT) -> int:
     return max(min((system, *_left_by_containers(root), *_left_by_limits(root))), 0)
 
 
+def granted_memory_bytes(root: Path = ROOT) -> int:
+    """What this machine has, or the container that this process is in; 0 where the system does not say."""
+    limits = [_memory_bytes()]
+    for folder, files in _groups(root):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+            limits.append(int((folder / files[0]).read_text()))
+    return min((limit for limit in limits if limit > 0), default=0)
+
+
 def _left_by_containers(root: Path) -> Iterator[int]:
     """What each group of processes that this one is in may still have: its own, and all above it."""
+    for folder, files in _groups(root):
+        try:
+            yield _left_in_group(folder, files)
+        except (OSError, IndexError, ValueError):  # "max" is no number: no limit
+            continue
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """Folders of the groups of processes (cgroups) with a say on memory, the outermost first, and their files."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -107,10 +138,7 @@ def _left_by_containers(root: Path) -> Iterator[int]:
         # In a container, the path may be the host's, and only its end is there to be seen, or nothing of it.
         parts = [part for part in path.split("/") if part not in ("", "..")]
         for depth in range(len(parts) + 1):
-            try:
-                yield _left_in_group(base.joinpath(*parts[:depth]), version)
-            except (OSError, IndexError, ValueError):  # "max" is no number: no limit
-                continue
+            yield base.joinpath(*parts[:depth]), version
 
 
 def _left_in_group(folder: Path, version: tuple[str, str, str]) -> int:

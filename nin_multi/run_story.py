@@ -119,7 +119,8 @@ def read_story(directory: RunDirectory) -> Story:
     facts, recipe, architecture = directory.facts(), directory.recipe(), directory.architecture()
     dataset = _checked(_Examples, facts["dataset"], directory.path / RUN)
     result = _checked(_Result, directory.result(), directory.path / RESULT)
-    events = [_checked(_Event, event, directory.path / EVENTS) for event in directory.events()]
+    told = [event for event in directory.events() if event.get("event") != "layers"]  # they say nothing of the curve
+    events = [_checked(_Event, event, directory.path / EVENTS) for event in told]
     said = result.status if result.status in ("done", "interrupted", "diverged") else "unfinished"
     written = max(path.stat().st_mtime for name in (RUN, EVENTS) if (path := directory.path / name).exists())
     names = _names(dataset, architecture)

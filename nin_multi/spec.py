@@ -454,3 +454,9 @@ class Architecture(BaseModel):
     def multiply_adds(self) -> int:
         """Multiply-accumulates of one example's forward pass."""
         return sum(row.multiply_adds for row in self.trace())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        from nin_multi.notebook.layers import layer_table
+
+        return layer_table(self)

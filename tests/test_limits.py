@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 from strategies import refused
 
-from nin_multi import limits, load, zoo
+from nin_multi import load, machine, zoo
 from nin_multi.architecture_file import parse_architecture
 from nin_multi.errors import SpecError
 from nin_multi.limits import check_size, one_image_needs, parameters_need, parse_json, read_text
@@ -29,7 +29,7 @@ FLATTEN = {"type": "flatten"}
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_the_zoo_fits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "memory_bytes", lambda: 4 * 10**9)
+    monkeypatch.setattr(machine, "granted_memory_bytes", lambda: 4 * 10**9)
     check_size(load(name))
 
 
@@ -64,12 +64,12 @@ def test_one_image_too_large(layer: dict[str, Any]) -> None:
 def test_what_this_machine_has_no_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
     nin = load("nin")
     needed = max(parameters_need(nin), one_image_needs(nin))
-    monkeypatch.setattr(limits, "memory_bytes", lambda: needed)
+    monkeypatch.setattr(machine, "granted_memory_bytes", lambda: needed)
     check_size(nin)
-    monkeypatch.setattr(limits, "memory_bytes", lambda: needed - 1)
+    monkeypatch.setattr(machine, "granted_memory_bytes", lambda: needed - 1)
     with refused(SpecError, "'nin'", "this machine has", "--allow-large"):
         check_size(nin)
-    monkeypatch.setattr(limits, "memory_bytes", lambda: 0)  # the system does not say
+    monkeypatch.setattr(machine, "granted_memory_bytes", lambda: 0)  # the system does not say
     check_size(nin)
 
 
@@ -78,7 +78,7 @@ def test_what_is_counted() -> None:
     assert parameters_need(small) == 3 * 4 * small.parameters == 12 * (18 + 2 + 2 * (4 + 2))
     # The image, six layers of 2 x 8 x 8 in the block, flatten's, and the image of 10 x 10 that padding makes.
     assert one_image_needs(small) == 2 * 4 * (64 + 6 * 128 + 128 + 100)
-    assert limits.memory_bytes() > 10**8
+    assert machine.granted_memory_bytes() > 10**8
 
 
 # --- arithmetic ------------------------------------------------------------

@@ -12,6 +12,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,25 @@ def test_peak_memory_is_this_processes_own() -> None:
     assert held.all()
     assert 150e6 < kernel < 300e6
     assert peak == pytest.approx(kernel, rel=0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_process_s_age_counts_on_where_it_becomes_another_program() -> None:
+    code = "import os, sys, time; time.sleep(0.5); os.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])"
+    then = "from nin_multi import machine; print(machine.process_age_seconds())"
+    began = time.monotonic()
+    age = float(subprocess.check_output([sys.executable, "-c", code, then], text=True))
+    assert 0.49 <= age <= time.monotonic() - began + 0.02  # the kernel counts in hundredths
+
+
+def test_a_name_with_spaces_and_brackets(tmp_path: Path) -> None:
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    fields = " ".join(str(number) for number in range(3, 53))
+    (tmp_path / "proc" / "self" / "stat").write_text(f"7 (a) 9 (b) S {fields.partition(' ')[2]}\n")
+    age = machine.process_age_seconds(tmp_path)
+    if age is not None:
+        assert age == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME) - 22 / os.sysconf("SC_CLK_TCK"), abs=5)
+    assert machine.process_age_seconds(tmp_path / "elsewhere") is None
 
 
 def test_what_doctor_asks() -> None:

@@ -241,6 +241,29 @@ def test_odd_lines(tmp_path: Path, groups: str) -> None:
     assert machine.available_memory_bytes(root) == 16 * GB
 
 
+@pytest.mark.parametrize(
+    ("groups", "files", "granted"),
+    [
+        ("0::/\n", {}, None),
+        ("0::/\n", _group_2("", "max", 0, 0), None),
+        (
+            "0::/user.slice/job\n",
+            _group_2("user.slice/", GB // 8, 0, 0) | _group_2("user.slice/job/", GB, 0, 0),
+            GB // 8,
+        ),
+        (
+            "4:cpu,memory:/docker/abc\n",
+            _group_1("", 2**63 - 4096, 0, 0) | _group_1("docker/abc/", GB // 4, 0, 0),
+            GB // 4,
+        ),
+    ],
+)
+def test_what_is_granted(tmp_path: Path, groups: str, files: dict[str, str], granted: int | None) -> None:
+    """The least of the machine's memory and all limits, whatever is used of it."""
+    found = machine.granted_memory_bytes(_system(tmp_path, groups, **files))
+    assert found == (granted or machine.describe()["memory_bytes"])
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_limit_of_the_shell() -> None:
     code = "import numpy; from nin_multi.machine import available_memory_bytes as a; print(a()); "

@@ -266,7 +266,7 @@ class _Bench:
     def rehearse(self, recipe: Any, seconds: float) -> float:
         from nin_multi.training.residents import rehearse
 
-        return rehearse(self.residents, self.architecture, self.data, recipe, seconds)
+        return rehearse(self.residents, self.architecture, self.data, recipe, seconds).examples_per_sec
 
     def facts(self) -> dict[str, Any]:
         options = self.options

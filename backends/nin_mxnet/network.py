@@ -93,12 +93,16 @@ class MXNetNetwork:
         self._velocities[name] = gradient.copy() if before is None else momentum * before + gradient
         return self._velocities[name]
 
+    def _clear_gradients(self) -> None:
+        for parameter in self._parameters().values():
+            parameter.grad_req = "add"  # the pieces of a batch add up
+            for gradient in parameter.list_grad():
+                gradient[:] = 0  # `zero_grad` knows legacy arrays only, not those after `npx.set_np()`
+
     def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, NDArray[Any]]:
         """Mean loss and logits (N, classes); the gradients are added up in the parameters' `grad()`."""
         training = self._with_draws if masks is None else self._with_masks
-        for parameter in self._parameters().values():
-            parameter.grad_req = "add"  # the pieces of a batch add up
-            parameter.zero_grad()
+        self._clear_gradients()
         found = []
         for piece in micro_batches(len(y), self.tuning):
             given = [] if masks is None else [self._array(masks[name][piece]) for name in self.architecture.dropouts()]

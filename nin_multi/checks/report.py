@@ -71,6 +71,7 @@ class Report:
     gradients: dict[str, float] = field(default_factory=dict)
     dropped: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
@@ -88,6 +89,7 @@ class Report:
             "first_divergence": findings[0] if findings else None,
             "divergences": findings,
             "layers": {name: _finite(error) for name, error in self.layers.items()},
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "gradients": {name: _finite(error) for name, error in self.gradients.items()},
             "native_dropout": self.dropped,
             "tolerances": self.allowed,

@@ -196,6 +196,7 @@ class _Check:
                 continue
             value, expected = seen[row.name], self.truth.activations[row.name]
             self.report.layers[row.name] = relative_error(value, expected)
+            self.report.shapes[row.name] = value.shape
             # A block's own output is that of its last layer: it was looked at already.
             if not diverged and not row.inner:
                 causes = layer_causes.of_layer(row, before, value, self.problem.params)

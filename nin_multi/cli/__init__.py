@@ -12,7 +12,22 @@ from typing import Any, NoReturn
 
 import typer
 
-from nin_multi.cli import backends, bench, compare, convert, doctor, evaluate, predict, shapes, summary, train, verify
+from nin_multi.cli import (
+    backends,
+    bench,
+    compare,
+    convert,
+    doctor,
+    evaluate,
+    export,
+    pictures,
+    predict,
+    report,
+    shapes,
+    summary,
+    train,
+    verify,
+)
 from nin_multi.training.interrupt import answered
 
 app = typer.Typer(
@@ -33,10 +48,13 @@ app.command("summary")(summary.summary)
 app.command("verify")(verify.verify)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("bench")(bench.bench)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("pictures")(pictures.pictures)
 app.command("convert")(convert.convert)
+app.command("export")(export.export)
 
 
 def main() -> None:

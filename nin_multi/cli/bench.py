@@ -22,9 +22,9 @@ from nin_multi.cli.common import (
     note,
     print_json,
     table,
-    tuning_of_each,
 )
 from nin_multi.cli.train import DeviceOption
+from nin_multi.set_by_hand import tuning_of_each
 
 if TYPE_CHECKING:
     from nin_multi.bench.job import Job

@@ -1,18 +1,16 @@
-"""`compare`: the same training in several frameworks, one process each, and one table."""
+"""`compare`: the same training in several frameworks, one process each: live bars, one table, a report."""
 
 from __future__ import annotations
 
+import datetime
 import math
-import shlex
-import sys
-import textwrap
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nin_multi.cli.common import (
-    ArchOption,
     DataDirOption,
     DatasetOption,
     JsonOption,
@@ -20,16 +18,13 @@ from nin_multi.cli.common import (
     SetOption,
     TuneOption,
     check_tune,
-    console,
     large_words,
     load_architecture,
-    named_backends,
     note,
     print_json,
-    set_words,
-    table,
-    tuning_of_each,
+    split_names,
 )
+from nin_multi.cli.compare_tables import json_of, print_tables
 from nin_multi.cli.recipe_options import (
     BatchOption,
     DecayOption,
@@ -41,33 +36,67 @@ from nin_multi.cli.recipe_options import (
     LrOption,
     MomentumOption,
     RecipeOption,
-    SeedOption,
     TestOption,
     TrainOption,
     WarmUpOption,
     make_recipe,
-    recipe_words,
 )
-from nin_multi.cli.train import RunsDirOption
+from nin_multi.cli.report_options import (
+    PicturesOption,
+    PythonOption,
+    VerifyOption,
+    check_target,
+    free_name,
+    parse_pythons,
+    write,
+)
+from nin_multi.cli.train import DeviceOption, RunsDirOption, TensorboardOption
+from nin_multi.set_by_hand import tuning_of_each
 
 if TYPE_CHECKING:
-    from nin_multi.launcher import ChildResult
+    from collections.abc import Mapping
+
+    from nin_multi.compare.comparison import Comparison
+    from nin_multi.compare.extras import Wishes
+    from nin_multi.compare.plan import Plan
+    from nin_multi.compare.sides import Side
+    from nin_multi.live import LivePage
+    from nin_multi.spec import Architecture
+    from nin_multi.training.recipe import Recipe
 
 BackendsOption = Annotated[str, typer.Option("--backend", metavar="A,B,...", help="Backends to compare.")]
+ArchsOption = Annotated[str, typer.Option("--arch", metavar="NAME|FILE,...", help="Of the zoo, or .yaml files.")]
+PrecisionsOption = Annotated[
+    str | None, typer.Option("--precision", metavar="P,...", help="fp32, bf16, or both, as the backends offer.")
+]
+SeedsOption = Annotated[str, typer.Option("--seed", metavar="N,...", help="Of weights, order and masks; one run each.")]
+TogetherOption = Annotated[
+    bool, typer.Option("--together", help="All at once: sooner done, but their speeds then mean nothing.")
+]
 PatienceOption = Annotated[
     str,
     typer.Option(
         "--patience", metavar="SECONDS|off", help="A backend without a sign of life for so long is stopped; off: never."
     ),
 ]
-PATIENCE = "600"  # starting up, compiling a graph, or one step of a huge net take minutes
-LEAST_PATIENCE = 5.0  # seconds; signs of life come once a second, and a machine under load is slower
+ReportOption = Annotated[
+    str | None,
+    typer.Option("--report", metavar="FILE.html|off", help="Where the report goes; by default into --runs-dir."),
+]
+LiveOption = Annotated[bool, typer.Option("--live", help="Show the report in a browser while the runs go on.")]
+HostOption = Annotated[
+    str, typer.Option("--host", help="Where --live listens; others than this machine get an address with a token.")
+]
+PortOption = Annotated[
+    int | None, typer.Option("--port", min=1, max=65535, help="Of --live; 8765, or the next free one, if not given.")
+]
+LINGER = 10.0  # seconds for browsers to fetch the finished report
 
 
 def compare(
     context: typer.Context,
     backend: BackendsOption = "torch,mindspore,mxnet",
-    arch: ArchOption = "nin",
+    arch: ArchsOption = "nin",
     dataset: DatasetOption = "auto",
     data_dir: DataDirOption = None,
     recipe: RecipeOption = "book",
@@ -81,47 +110,205 @@ def compare(
     final_relu: FinalReluOption = None,
     dropout_rate: DropoutRateOption = None,
     dropout: DropoutOption = None,
-    seed: SeedOption = 0,
+    seed: SeedsOption = "0",
+    device: DeviceOption = None,
+    precision: PrecisionsOption = None,
     train_examples: TrainOption = None,
     test_examples: TestOption = None,
     set: SetOption = None,
     tune: TuneOption = "auto",
+    tensorboard: TensorboardOption = False,
+    python: PythonOption = None,
+    together: TogetherOption = False,
     runs_dir: RunsDirOption = Path("runs"),
-    patience: PatienceOption = PATIENCE,
+    report: ReportOption = None,
+    verify: VerifyOption = True,
+    pictures: PicturesOption = True,
+    live: LiveOption = False,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = None,
+    patience: PatienceOption = "600",
     allow_large: LargeOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Train in several frameworks from the same weights, order and masks, one after another; then one table."""
-    from nin_multi import launcher
-
-    names = named_backends(backend)
+    """Train in several frameworks from the same weights, order and masks, one after another; a table and a report."""
     check_tune(tune)
-    seconds = _seconds(patience)
-    architecture = load_architecture(arch, None, allow_large=allow_large)
-    made = make_recipe(context.params)
-    flags = {"--arch": arch, "--dataset": dataset, "--data-dir": data_dir, "--runs-dir": runs_dir, "--tune": tune}
-    arguments = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
-    arguments += [*recipe_words(made), *large_words(allow_large)]
-    tunings = tuning_of_each(names, architecture, set)
-    runs: list[dict[str, Any]] = []
-    worst = 0
-    for name in names:
-        note(f"--- {name}")
-        command = ["train", "--backend", name, *arguments, *set_words(tunings[name])]
-        result = launcher.Child(name, command, quiet=False, patience=seconds).result()
-        worst = max(worst, result.status)
-        runs.append(_run_of(result))
-        if result.died:
-            _tell_at_once(runs[-1])
+    names, pythons = _backends(backend, python)
+    seconds, seeds = _seconds(patience), _seeds(seed)
+    made = make_recipe({**context.params, "seed": seeds[0]})
+    architectures = {name: load_architecture(name, None, allow_large=allow_large) for name in _archs(arch)}
+    target = _target(report, runs_dir, architectures)
+    if tensorboard and len(pythons) < len(names):
+        from nin_multi.training.tensorboard import require
+
+        require()
+    from nin_multi.compare.extras import Wishes
+    from nin_multi.compare.plan import Plan
+    from nin_multi.compare.sides import sides_of
+
+    precisions = [None] if precision is None else split_names(precision, "--precision", "fp32,bf16")
+    here = [name for name in names if name not in pythons]
+    flags = {"--dataset": dataset, "--data-dir": data_dir, "--device": device, "--runs-dir": runs_dir, "--tune": tune}
+    plan = Plan(
+        sides_of(names, list(architectures), precisions, seeds, pythons),
+        architectures,
+        made,
+        flags=flags,
+        switches=[*large_words(allow_large), *(["--tensorboard"] if tensorboard else [])],
+        tunings=tuning_of_each(here, next(iter(architectures.values())), set, device),
+        repeat=_repeat(context, made),
+    )
+    wishes = Wishes(verify, pictures, pythons, data_dir, into_runs=True)
+    comparing = _Comparing(plan, seconds, together)
+    status, whole, written = comparing.go(target, wishes, (host, port) if live else None)
     if json:
-        print_json({"arch": arch, "runs": runs})
+        print_json(json_of(arch, whole, written))
     else:
-        _print_table(arch, runs)
-    return worst
+        print_tables(whole, written)
+    return status
+
+
+class _Comparing:
+    """All runs of a comparison under way, and whoever watches them."""
+
+    def __init__(self, plan: Plan, patience: float, together: bool) -> None:
+        self._plan, self._patience, self._together = plan, patience, together
+        self._board = plan.board()
+
+    def go(
+        self, target: Path | None, wishes: Wishes, place: tuple[str, int | None] | None
+    ) -> tuple[int, Comparison, list[Path]]:
+        """The exit status, the comparison with everything in it, and the files of its report."""
+        with ExitStack() as stack:
+            page = _live_page(self._plan.comparison(self._board, over=False), *place) if place is not None else None
+            if page is not None:
+                stack.callback(page.close, LINGER)
+                self._board.audience.append(_Relay(page))
+            try:
+                status = self._train()
+            except SystemExit:  # somebody stops us
+                if left := self._board.what_is_left():
+                    note(left)
+                raise
+            whole = self._plan.comparison(self._board, over=True)
+            written = self._complete(whole, target, wishes, is_shown=page is not None)
+            if page is not None:
+                page.finish(whole)
+        disagrees = whole["verify"] is not None and not whole["verify"]["agree"]
+        return max(status, 1 if disagrees else 0), whole, written
+
+    def _train(self) -> int:
+        """All runs to their ends; the gravest of their exit statuses."""
+        from nin_multi.compare.conductor import conduct
+        from nin_multi.compare.screen import choose_screen
+
+        plan = self._plan
+        with choose_screen(plan.sides) as screen:
+            self._board.audience.append(screen)
+            results = conduct(
+                plan.sides,
+                plan.command,
+                self._board,
+                epochs=plan.recipe.epochs,
+                patience=self._patience,
+                together=self._together,
+            )
+        return max(result.status for result in results)
+
+    def _complete(self, whole: Comparison, target: Path | None, wishes: Wishes, *, is_shown: bool) -> list[Path]:
+        from nin_multi.compare.extras import add_extras
+
+        if target is None and not is_shown:
+            return []
+        add_extras(whole, list(self._plan.architectures.values()), wishes, note)
+        if target is None:
+            return []
+        return write(whole, target if target.suffix else free_name(target.parent, target.name))
+
+
+class _Relay:
+    """Hands what happens on to the page."""
+
+    def __init__(self, page: LivePage) -> None:
+        self._page = page
+
+    def note(self, side: Side, text: str) -> None:
+        pass
+
+    def change(self, side: Side, fields: Mapping[str, Any]) -> None:
+        self._page.change(side.id, fields)
+
+    def point(self, side: Side, event: Mapping[str, Any]) -> None:
+        self._page.point(side.id, event)
+
+
+def _live_page(comparison: Comparison, host: str, port: int | None) -> LivePage:
+    from nin_multi.live import LivePage
+    from nin_multi.report import render_html
+
+    page = LivePage(render_html, comparison, host=host, port=port)
+    page.start()
+    note(f"live page {page.address}")
+    return page
+
+
+def _backends(backend: str, words: list[str] | None) -> tuple[list[str], dict[str, str]]:
+    """All names, and the Pythons of those in other environments: only the rest has to be known here."""
+    from nin_multi import registry
+
+    names = split_names(backend)
+    pythons = parse_pythons(words, names)
+    for name in names:
+        if name not in pythons:
+            registry.load(name)
+    return names, pythons
+
+
+def _archs(text: str) -> list[str]:
+    """Names between commas; a file whose name has a comma is one."""
+    return [text] if Path(text).is_file() else split_names(text, "--arch", "nin,alexnet")
+
+
+def _seeds(text: str) -> list[int]:
+    """Raises UsageError."""
+    from nin_multi.errors import UsageError
+
+    seeds = [int(word) if word.isdecimal() else -1 for word in split_names(text, "--seed", "0,1,2")]
+    if not all(0 <= seed < 2**63 for seed in seeds):
+        raise UsageError(f"--seed: expected whole numbers from 0 to 2^63 - 1, such as 0,1,2; got {text!r}")
+    return seeds
+
+
+def _target(report: str | None, runs_dir: Path, architectures: dict[str, Architecture]) -> Path | None:
+    """Where the report goes: a file that was named; without suffix, a stem whose free name is chosen at the end."""
+    if report == "off":
+        return None
+    if report is not None:
+        return check_target(Path(report))
+    names = "-".join(dict.fromkeys(found.name for found in architectures.values()))
+    return runs_dir / f"{datetime.date.today().isoformat()}-compare-{names}".replace(".", "_")
+
+
+def _repeat(context: typer.Context, made: Recipe) -> str:
+    """The command that does the same: what was given on the command line, but for where things lie here."""
+    import shlex
+
+    given = dict.fromkeys(("backend", "arch", "dataset", "precision", "device", "seed"))
+    words = []
+    for name in given:
+        source = context.get_parameter_source(name)
+        if name in ("backend", "arch", "seed") or (source is not None and source.name == "COMMANDLINE"):
+            words += [f"--{name}", str(context.params[name])]
+    from nin_multi.compare.plan import recipe_words
+
+    told = iter(recipe_words(made))
+    pairs = [(flag, value) for flag, value in zip(told, told, strict=True) if flag != "--seed"]
+    return shlex.join(["nin_multi", "compare", *words, *(word for pair in pairs for word in pair)])
 
 
 def _seconds(patience: str) -> float:
     """What --patience says; infinity for "off" and 0. Raises UsageError."""
+    from nin_multi.compare.plan import LEAST_PATIENCE
     from nin_multi.errors import UsageError
 
     try:
@@ -133,95 +320,3 @@ def _seconds(patience: str) -> float:
     if not LEAST_PATIENCE <= seconds < math.inf:
         raise UsageError(f"--patience: expected {LEAST_PATIENCE:.0f} seconds or more, or off, got {patience!r}")
     return seconds
-
-
-def _run_of(result: ChildResult) -> dict[str, Any]:
-    """The result of a run; of one that failed, why, and its directory."""
-    answer = result.answer or {}
-    if "status" in answer and result.silence is None:
-        return {**answer, "reason": result.failure()} if result.died else answer
-    run_dir = _run_left_behind(result.last.run_dir if result.last is not None else None)
-    reason = result.failure() + (" (--patience SECONDS waits longer)" if result.silence is not None else "")
-    return {"backend": result.backend, "status": "failed", "reason": reason, "run_dir": run_dir}
-
-
-def _run_left_behind(run_dir: str | None) -> str | None:
-    """The run directory of a process that is gone, if a run had begun there; an empty one would only puzzle."""
-    from nin_multi.training.run_directory import RUN, RunDirectory
-
-    if run_dir is None or (Path(run_dir) / RUN).exists():
-        return run_dir
-    RunDirectory(Path(run_dir)).abandon()
-    return None
-
-
-def _tell_at_once(run: dict[str, Any]) -> None:
-    """That it is over with this one: it could not say so itself, and the table may be hours away."""
-    if sys.stderr.isatty():
-        print("\x1b[?25h", file=sys.stderr)  # its progress bar has hidden the cursor, and stands in the line
-    note(f"error: {run['reason']}")
-    if command := _to_go_on(run):
-        note(command)
-
-
-def _print_table(arch: str, runs: list[dict[str, Any]]) -> None:
-    done = [run for run in runs if run["status"] != "failed"]
-    title = arch
-    if done:
-        source = "synthetic images" if done[0]["synthetic"] else done[0]["dataset"]
-        title = f"{arch} on {done[0]['train_examples']:,} {source}, {_epochs(done[0]['epochs'])}, one start for all"
-    headings = ("loss", "train acc", "test acc", "images/s", "compute", "memory")
-    grid = table(title, "framework", right=headings)
-    for run in runs:
-        grid.add_row(*_cells(run))
-    console().print(grid)
-    for run in runs:
-        _print_end(run)
-    if done:
-        console().print("images/s counts data preparation, compute does not; memory is a process's peak.")
-    if len(done) > 1:
-        console().print(
-            f"All began with the same weights, images, order{_and_masks(done)}. Training amplifies the roundings in\n"
-            f"which frameworks differ; `nin_multi verify --arch {arch}` shows whether the nets are the same."
-        )
-
-
-def _print_end(run: dict[str, Any]) -> None:
-    """Why a run is not done, whole, and how to go on with it: below the table, whose cells are too narrow."""
-    name, status = run["backend"], run["status"]
-    reason = str(run.get("reason") or (f"at step {run['steps']:,}" if status == "interrupted" else ""))
-    if not reason:
-        return
-    for line in f"{name} {status}: {reason.removeprefix(f'{name}: ')}".splitlines():
-        lines = textwrap.wrap(line, console().width, subsequent_indent="    ", break_on_hyphens=False)
-        console().print("\n".join(lines), style="red")
-    if command := _to_go_on(run):
-        console().print(command, soft_wrap=True)  # on one line however long it is, to be copied
-
-
-def _to_go_on(run: dict[str, Any]) -> str:
-    """The command that does; empty where there is nothing to go on with."""
-    if run["status"] not in ("failed", "interrupted") or run["run_dir"] is None:
-        return ""
-    return f"  to go on: nin_multi train --resume {shlex.quote(run['run_dir'])}"
-
-
-def _and_masks(runs: list[dict[str, Any]]) -> str:
-    return " and dropout masks" if runs[0]["dropout"] == "shared" else ""
-
-
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"
-
-
-def _cells(run: dict[str, Any]) -> list[str]:
-    if run["status"] == "failed":
-        return [run["backend"], "failed"]
-    values = ["-" if run[key] is None else f"{run[key]:.3f}" for key in ("loss", "train_acc", "test_acc")]
-    speeds = [f"{run[key]:.1f}" for key in ("examples_per_sec", "compute_examples_per_sec")]
-    return [
-        f"{run['backend']} {run['framework_version']}",
-        *values,
-        *speeds,
-        f"{run['peak_memory_bytes'] / 1e9:.2f} GB",
-    ]

@@ -16,11 +16,9 @@ from nin_multi.cli.common import (
     print_json,
     table,
 )
+from nin_multi.looking import NOTHING_LEFT, first_line, last_parameters, stored_test_images
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from nin_multi.dead_channels import Look
     from nin_multi.diagnosis import Diagnosis
     from nin_multi.launcher import ChildResult
@@ -36,7 +34,6 @@ BackendsOption = Annotated[
 ]
 IMAGES = 500  # of the test images, to look into a net with
 ROWS = 15  # of layers, in the table for people
-NOTHING_LEFT = "it has left no weights, and no checkpoint"
 
 
 def doctor(
@@ -165,7 +162,7 @@ def _about_run(path: Path, backend: str | None, data_dir: Path | None, json: boo
         try:
             look = _look(directory, story, _one(backend), data_dir)
         except BackendUnavailable as error:
-            look, unavailable = _first_line(error), True
+            look, unavailable = first_line(error), True
     found = diagnose(story, look)
     if json:
         print_json(_as_json(path, story, found, look))
@@ -202,7 +199,7 @@ def _ask(directory: RunDirectory, story: Story, data_dir: Path | None) -> Look |
         registry.load(name)
         child = Child(name, [*arguments, *(["--data-dir", str(data_dir)] if data_dir else [])]).result()
     except (BackendNotFound, BackendUnavailable) as error:
-        return _first_line(error)
+        return first_line(error)
     answer = child.answer or {}
     if answer.get("layers") is None:
         return str(answer.get("not_looked") or child.failure().partition("\n")[0])
@@ -216,57 +213,16 @@ def _look(directory: RunDirectory, story: Story, backend: str, data_dir: Path | 
     from nin_multi.errors import UnsupportedLayer
 
     framework = one_backend(backend)
-    images, params = _images(story, data_dir), _params(directory, story)
-    if isinstance(images, str) or isinstance(params, str):
-        return images if isinstance(images, str) else str(params)
+    split = stored_test_images(story, data_dir, min(IMAGES, story.dataset.test_examples))
+    params = last_parameters(directory, story)
+    if isinstance(split, str) or isinstance(params, str):
+        return split if isinstance(split, str) else str(params)
     device = framework.devices()[0]
     try:
         network = framework.build(story.architecture, params, device=device, precision=framework.precisions[0])
     except UnsupportedLayer as error:
-        return _first_line(error)
-    return look_into(network, story.architecture, images, len(story.names))
-
-
-def _images(story: Story, data_dir: Path | None) -> NDArray[np.uint8] | str:
-    """The first test images of the run's data set; why not, where its files are not here: nothing is fetched."""
-    import os
-
-    from nin_multi.data import read_fashion_mnist, synthetic_dataset
-    from nin_multi.data.download import cache_folder
-    from nin_multi.data.sources import DATA_VARIABLE
-    from nin_multi.errors import DataError
-
-    count = min(IMAGES, story.dataset.test_examples)
-    if story.dataset.name == "synthetic":
-        return synthetic_dataset(1, count).test.images
-    if story.dataset.name != "fashion-mnist":
-        return f"the images of {story.dataset.name!r} are not known here"
-    named = data_dir or Path(os.environ.get(DATA_VARIABLE) or cache_folder())
-    try:
-        return read_fashion_mnist(named.expanduser()).test.images[:count]
-    except DataError as error:
-        return f"no test images: {_first_line(error).rstrip('.')} (--data-dir DIR names their folder)"
-
-
-def _params(directory: RunDirectory, story: Story) -> Any:
-    """The run's weights, or of its checkpoints the last that is whole; why not, where none is there."""
-    from nin_multi.errors import CheckpointError
-    from nin_multi.training.run_directory import WEIGHTS
-    from nin_multi.weights import load_weights
-
-    ended, kept = [directory.path / WEIGHTS], directory.checkpoints()[::-1]
-    why = NOTHING_LEFT
-    for path in ended + kept if story.status in ("done", "interrupted") else kept + ended:
-        if path.exists():
-            try:
-                return load_weights(path, story.architecture).params
-            except CheckpointError as error:
-                why = _first_line(error)
-    return why
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+        return first_line(error)
+    return look_into(network, story.architecture, split.images, len(story.names))
 
 
 def _as_json(path: Path, story: Story, found: Diagnosis, look: Look | str) -> dict[str, Any]:

@@ -70,10 +70,3 @@ def make_recipe(options: Mapping[str, Any]) -> Recipe:
     if final_relu not in (None, "on", "off"):
         raise UsageError(f"--final-relu: expected on or off, got {final_relu!r}")
     return Recipe.named(options["recipe"], final_relu=None if final_relu is None else final_relu == "on", **chosen)
-
-
-def recipe_words(recipe: Recipe) -> list[str]:
-    """The arguments that say it to another process."""
-    values = {**recipe.as_dict(), "final_relu": "on" if recipe.final_relu else "off"}
-    flags = {f"--{key.replace('_', '-')}": value for key, value in values.items() if value is not None}
-    return [word for flag, value in flags.items() for word in (flag, str(value))]

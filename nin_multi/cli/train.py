@@ -21,7 +21,6 @@ from nin_multi.cli.common import (
     load_architecture,
     note,
     one_backend,
-    parse_tuning,
     print_json,
 )
 from nin_multi.cli.recipe_options import (
@@ -41,6 +40,7 @@ from nin_multi.cli.recipe_options import (
     WarmUpOption,
     make_recipe,
 )
+from nin_multi.set_by_hand import parse_tuning
 
 if TYPE_CHECKING:
     from nin_multi.spec import Architecture
@@ -63,7 +63,7 @@ ResumeOption = Annotated[
         "--resume",
         metavar="RUN",
         help="Go on from a run's last checkpoint. With it go only --backend, --device, --precision, --data-dir, "
-        "--set, --tune, --checkpoint-every, --allow-large, --json, and --epochs to train longer.",
+        "--set, --tune, --checkpoint-every, --allow-large, --tensorboard, --json, and --epochs to train longer.",
     ),
 ]
 CheckpointOption = Annotated[
@@ -73,6 +73,9 @@ CheckpointOption = Annotated[
         metavar="N|TIME|epoch",
         help="Steps, or a time such as 90s, 5m or 1h, or both: 200,5m; the end of an epoch always. Without it: 5m.",
     ),
+]
+TensorboardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too, into the run's folder tensorboard/.")
 ]
 RunsDirOption = Annotated[Path, typer.Option("--runs-dir", help="Where a run directory is made if none is given.")]
 
@@ -104,6 +107,7 @@ def train(
     tune: TuneOption = "auto",
     checkpoint_every: CheckpointOption = None,
     allow_large: LargeOption = False,
+    tensorboard: TensorboardOption = False,
     resume: ResumeOption = None,
     run_dir: RunDirOption = None,
     runs_dir: RunsDirOption = Path("runs"),
@@ -116,7 +120,11 @@ def train(
     from nin_multi.training.cadence import Cadence
 
     how: dict[str, Any] = {"fixed": parse_tuning(set), "tune": tune}
-    how["allow_large"] = allow_large
+    how["allow_large"], how["tensorboard"] = allow_large, tensorboard
+    if tensorboard:
+        from nin_multi.training.tensorboard import require
+
+        require()
     if checkpoint_every is not None:
         how["cadence"] = Cadence.parse(checkpoint_every)
     if resume is not None:
@@ -161,6 +169,7 @@ def _job(
     recorded: dict[str, str] | None = None,
     cadence: Cadence | None = None,
     allow_large: bool = False,
+    tensorboard: bool = False,
 ) -> Job:
     """All that a run is made of, checked; this call may start the process anew."""
     from dataclasses import replace
@@ -176,11 +185,7 @@ def _job(
     heartbeat.beat(heartbeat.STARTING)  # the framework stands; images may have to be fetched
     data = load_dataset(*source, report=note).head(recipe.train_examples, recipe.test_examples)
     job = Job(framework, chosen, kind, architecture, data, recipe, fixed, tune, recorded)
-    job = (
-        replace(job, allow_large=allow_large)
-        if cadence is None
-        else replace(job, allow_large=allow_large, cadence=cadence)
-    )
+    job = replace(job, allow_large=allow_large, tensorboard=tensorboard, cadence=cadence or job.cadence)
     job.check()
     return job
 
@@ -197,6 +202,7 @@ _RESUMABLE = frozenset(
         "tune",
         "checkpoint_every",
         "allow_large",
+        "tensorboard",
         "json",
     )
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,15 +20,13 @@ from nin_multi.cli.common import (
     named_backends,
     note,
     one_backend,
-    parse_tuning,
     print_json,
-    set_words,
     show_shape,
     table,
-    tuning_of_each,
 )
 from nin_multi.cli.recipe_options import SeedOption
 from nin_multi.cli.train import DeviceOption, PrecisionOption
+from nin_multi.set_by_hand import parse_tuning, set_words, tuning_of_each
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,25 +168,21 @@ def _verify_each(
     flags: dict[str, str | None],
     tunings: Mapping[str, Mapping[str, str]],
 ) -> dict[str, dict[str, Any]]:
-    """One process each, with the oracle's answers in a folder."""
-    from nin_multi import launcher, registry
-    from nin_multi.checks.truth import save
+    """One process each."""
+    from nin_multi import registry
+    from nin_multi.compare.agreement import verify_each
     from nin_multi.errors import BackendUnavailable, raise_again
 
     reports: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory(prefix="nin_multi-") as folder:
-        save(Path(folder), problem, truth)
-        arguments = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
-        for name in names if names is not None else registry.available():
-            note(f"{problem.architecture.name}: {name}")
-            command = ["verify", "--backend", name, *arguments, *set_words(tunings[name]), "--truth", folder]
-            result = launcher.Child(name, command).result()
-            if result.answer is not None and "backends" in result.answer:
-                reports |= result.answer["backends"]
-            elif names is not None:
-                raise_again(result.answer, result.failure())
-            else:
-                note(f"left out: {result.failure()}")
+    arguments = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
+    asked_of = names if names is not None else registry.available()
+    for result in verify_each(problem, truth, asked_of, lambda name: [*arguments, *set_words(tunings[name])], note):
+        if result.answer is not None and "backends" in result.answer:
+            reports |= result.answer["backends"]
+        elif names is not None:
+            raise_again(result.answer, result.failure())
+        else:
+            note(f"left out: {result.failure()}")
     if not reports:
         asked = " and ".join(f"{flag} {value}" for flag, value in flags.items() if value is not None)
         raise BackendUnavailable(f"no backend can start here{f' with {asked}' if asked else ''}; nothing was compared")

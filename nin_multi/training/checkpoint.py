@@ -20,7 +20,7 @@ from nin_multi.training.nonfinite import first_broken
 from nin_multi.training.progress import NotFinite, Progress, Totals
 from nin_multi.training.recipe import Recipe
 from nin_multi.training.run_directory import RunDirectory
-from nin_multi.training.scores import ClassCounts
+from nin_multi.training.scores import ClassCounts, Confusion
 from nin_multi.weights import load_weights, save_weights
 
 
@@ -36,6 +36,7 @@ class Checkpoint:
     run_totals: Totals
     test: tuple[float, float]  # loss and accuracy of the last evaluation, nan before the first
     test_counts: ClassCounts | None = None
+    test_confusion: Confusion | None = None
 
     def put_into(self, progress: Progress) -> None:
         """Let a run stand where this one stood."""
@@ -43,7 +44,7 @@ class Checkpoint:
         progress.epoch = max(math.ceil(self.step / progress.steps_per_epoch), 1)
         progress.epoch_totals, progress.run_totals = self.epoch_totals, self.run_totals
         progress.test_loss, progress.test_acc = self.test
-        progress.test_counts = self.test_counts
+        progress.test_counts, progress.test_confusion = self.test_counts, self.test_confusion
 
 
 class _Totals(BaseModel):
@@ -81,6 +82,7 @@ class _Facts(BaseModel):
     test_loss: float | None
     test_acc: float | None
     test_counts: _Counts | None = None  # older checkpoints have none
+    test_confusion: list[list[int]] | None = None
 
 
 def first_state(architecture: Architecture, recipe: Recipe) -> Checkpoint:
@@ -114,6 +116,7 @@ def save_checkpoint(
         test_loss=None if math.isnan(progress.test_loss) else progress.test_loss,
         test_acc=None if math.isnan(progress.test_acc) else progress.test_acc,
         test_counts=counts and asdict(counts),
+        test_confusion=progress.test_confusion,
     )
     directory.drop_old_checkpoints()
 
@@ -144,4 +147,5 @@ def load_checkpoint(path: Path, architecture: Architecture, recipe: Recipe, data
         facts.run_totals.totals(),
         test,
         facts.test_counts.counts() if facts.test_counts else None,
+        facts.test_confusion,
     )

@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import Any, Protocol
 
+from nin_multi import heartbeat
 from nin_multi.training.estimate import duration
 from nin_multi.training.progress import Progress
 
@@ -31,9 +32,11 @@ class Display(Protocol):
 
 
 def choose_display(quiet: bool = False) -> Display:
-    """Bars for a terminal, lines for a file or a pipe, nothing if quiet."""
+    """Bars for a terminal, lines for a file or a pipe, nothing if quiet; all but steps where another shows those."""
     if quiet:
         return Silent()
+    if heartbeat.is_watched():
+        return Notes()
     return Bars() if sys.stderr.isatty() else Lines()
 
 
@@ -66,14 +69,21 @@ class Silent:
         pass
 
 
-class Lines(Silent):
-    """One line per point of the curve, at most one every two seconds, and one per epoch."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
+class Notes(Silent):
+    """What happened, and one line per epoch."""
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+    def epoch(self, progress: Progress) -> None:
+        self.note(epoch_line(progress))
+
+
+class Lines(Notes):
+    """Besides, one line per point of the curve, at most one every two seconds."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
 
     def step(self, progress: Progress) -> None:
         now = time.monotonic()
@@ -86,11 +96,8 @@ class Lines(Silent):
             f"train acc {totals.accuracy():.3f}, {totals.examples_per_sec():.1f} images/s, {duration(left)} left"
         )
 
-    def epoch(self, progress: Progress) -> None:
-        self.note(epoch_line(progress))
 
-
-class Bars(Silent):
+class Bars(Notes):
     """One bar over all steps: epoch, images/s, loss, accuracy, time left."""
 
     def __init__(self) -> None:
@@ -118,9 +125,6 @@ class Bars(Silent):
         if self._task is None:
             self._task = self._bar.add_task(epoch, total=progress.steps, facts=facts)
         self._bar.update(self._task, completed=progress.step, description=epoch, facts=facts)
-
-    def epoch(self, progress: Progress) -> None:
-        self.note(epoch_line(progress))
 
     def __enter__(self) -> Bars:
         self._bar.start()

@@ -14,7 +14,7 @@ from nin_multi.errors import SpecError
 from nin_multi.limits import check_size
 from nin_multi.memory import Demand
 from nin_multi.spec import Architecture
-from nin_multi.training import loop
+from nin_multi.training import loop, tensorboard
 from nin_multi.training.cadence import Cadence
 from nin_multi.training.recipe import Recipe
 from nin_multi.tuning import Case, Choice
@@ -27,6 +27,7 @@ class Job:
     `fixed` are knobs set by hand. How the others are set says `tune`: "off" (as the backend has them by default),
     "auto" (as stored for this machine, else measured where that pays) or "now" (measured first). `recorded` are the
     values that a run began with, and goes on with whatever `tune` says. `cadence`: how often a checkpoint is written.
+    `tensorboard`: whether TensorBoard's event files are written too.
     """
 
     backend: Backend
@@ -40,6 +41,7 @@ class Job:
     recorded: Mapping[str, str] | None = None
     cadence: Cadence = field(default_factory=Cadence)
     allow_large: bool = False
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "architecture", self.recipe.applied_to(self.architecture))
@@ -49,7 +51,9 @@ class Job:
         return f"{self.architecture.name} on {self.dataset.title}, {self.backend.name}"
 
     def check(self) -> None:
-        """What can be known before a directory is made. Raises DataError, SpecError, BackendUnavailable."""
+        """What can be known before a directory is made. Raises DataError, SpecError, BackendUnavailable, UsageError."""
+        if self.tensorboard:
+            tensorboard.require()
         loop.check_classes(self.architecture, self.dataset)
         if not self.architecture.parameters:
             raise SpecError(f"architecture {self.architecture.name!r} has no parameters: there is nothing to train")

@@ -13,7 +13,7 @@ from nin_multi.data.dataset import Dataset
 from nin_multi.errors import DataError
 from nin_multi.spec import Architecture
 from nin_multi.training.nonfinite import blame
-from nin_multi.training.progress import NotFinite, Progress, Stopped, Totals, Watcher
+from nin_multi.training.progress import NotFinite, Pace, Progress, Stopped, Totals, Watcher
 from nin_multi.training.recipe import Recipe
 from nin_multi.training.residents import Residents, resident_epoch, settle
 from nin_multi.training.scores import Score, evaluate, score
@@ -61,7 +61,8 @@ def fit(
             found = _evaluate(network, architecture, dataset, recipe, residents, watcher)
         except Stopped:
             return
-        progress.test_loss, progress.test_acc, progress.test_counts = found.loss, found.accuracy, found.counts
+        progress.test_loss, progress.test_acc = found.loss, found.accuracy
+        progress.test_counts, progress.test_confusion = found.counts, found.confusion
         if not math.isfinite(progress.test_loss):
             error = NotFinite(f"the test loss is {progress.test_loss} after epoch {progress.epoch}")
             raise blame(
@@ -81,9 +82,10 @@ def _evaluate(
     residents: Residents | None,
     watcher: Watcher,
 ) -> Score:
+    classes = len(dataset.classes)
     if residents is not None:
-        return score(residents.test.logits(), dataset.test.labels)
-    return evaluate(network, architecture, dataset.test, recipe.batch_size, watcher.evaluation)
+        return score(residents.test.logits(), dataset.test.labels, classes)
+    return evaluate(network, architecture, dataset.test, recipe.batch_size, watcher.evaluation, classes)
 
 
 def batches_of(
@@ -120,11 +122,11 @@ def _epoch(network: Network, batches: Ahead[Batch], recipe: Recipe, progress: Pr
     return True
 
 
-def measure(network: Network, batches: Iterator[Batch], momentum: float = 0.0, seconds: float = 4.0) -> float:
-    """Images per second of a few real steps with a learning rate of 0, which leave the weights as they are.
+def measure(network: Network, batches: Iterator[Batch], momentum: float = 0.0, seconds: float = 4.0) -> Pace:
+    """Of a few real steps with a learning rate of 0, which leave the weights as they are.
 
     Velocities and the framework's own draws do move. The first step does not count where there is a second:
-    frameworks compile and plan in it.
+    frameworks compile and plan in it. So the clock begins after it: else a long one would be all that is known.
     """
     steps: list[tuple[int, float]] = []
     for batch in batches:
@@ -132,7 +134,8 @@ def measure(network: Network, batches: Iterator[Batch], momentum: float = 0.0, s
         began = time.perf_counter()
         network.train_step(batch.x, batch.y, batch.masks, 0.0, momentum)
         steps.append((len(batch.y), time.perf_counter() - began))
-        if len(steps) > 4 or sum(took for _, took in steps) > seconds:
+        if len(steps) > 4 or sum(took for _, took in steps[1:]) > seconds:
             break
     counted = steps[1:] or steps
-    return sum(count for count, _ in counted) / sum(took for _, took in counted)
+    speed = sum(count for count, _ in counted) / sum(took for _, took in counted)
+    return Pace(speed, steps[0][1])

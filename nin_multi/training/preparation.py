@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, replace
+
 from nin_multi import heartbeat, machine, tuning
 from nin_multi.backend import Network, Params, cores
 from nin_multi.memory import Room, check, explained
@@ -9,11 +12,24 @@ from nin_multi.training import loop
 from nin_multi.training.display import Display
 from nin_multi.training.estimate import duration, faster_choices, seconds_needed
 from nin_multi.training.job import Job
-from nin_multi.training.progress import Progress
+from nin_multi.training.progress import Pace, Progress
 from nin_multi.training.recipe import Recipe
 from nin_multi.training.residents import rehearse, settle
 from nin_multi.training.run_directory import RunDirectory
 from nin_multi.tuning import Choice
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The net in its starting state, how it is computed, and what this process needed to come so far.
+
+    `startup_seconds`: from the process's start to when its first step could begin, None where the system does not say.
+    """
+
+    network: Network
+    choice: Choice
+    pace: Pace
+    startup_seconds: float | None
 
 
 def prepare(
@@ -24,47 +40,55 @@ def prepare(
     directory: RunDirectory,
     display: Display,
     room: Room,
-) -> tuple[Network, Choice]:
-    """The net in its starting state and how it is computed, after it was measured and the header shown."""
+) -> Prepared:
+    """All that a run begins with, after it was measured and the header shown."""
     heartbeat.beat(heartbeat.MEASURING, run_dir=directory.path)
     demand = job.demand()
     if warning := check(demand, room, allow_large=job.allow_large):
         display.note(warning)
     with explained(job.backend, demand, room, lambda: "before its first step"):
-        network, choice, speed = _choose(job, params, progress, display)
-        for line in header(job, choice, speed, progress, directory):
+        found = _choose(job, params, progress, display)
+        for line in header(job, found.choice, found.pace.examples_per_sec, progress, directory):
             display.note(line)
         # Measuring has used up some of its draws; on resident images it gives them back.
-        if job.recipe.dropout == "native" and settle(network, job.architecture, job.dataset) is None:
-            network = job.build(params, progress.step, choice)
-        network.restore(params, velocities)
-    return network, choice
+        if job.recipe.dropout == "native" and settle(found.network, job.architecture, job.dataset) is None:
+            found = replace(found, network=job.build(params, progress.step, found.choice))
+        found.network.restore(params, velocities)
+    return found
 
 
-def _choose(job: Job, params: Params, progress: Progress, display: Display) -> tuple[Network, Choice, float]:
-    """The net, how it is computed (measured first where that was asked for, or pays), its images per second."""
+def _choose(job: Job, params: Params, progress: Progress, display: Display) -> Prepared:
+    """The net, and how it is computed: measured first where that was asked for, or pays.
+
+    Of its start is told what its first net needed; trying out how to compute it is no part of that.
+    """
+    age = machine.process_age_seconds()
     choice = job.choice(display.note)
     is_open = job.recorded is None and tuning.is_there_a_choice(job.case)
     if is_open and job.tune == "now":
         choice = tuning.find(job.case, tuning.AT_LEISURE, display.note, told=display.note)
-    network, speed = _measured(job, params, progress, choice)
+    network, pace, building = _measured(job, params, progress, choice)
+    first = pace.first_step_seconds
     if is_open and job.tune == "auto" and "stored" not in choice.origins.values():
-        seconds = tuning.time_to_measure(seconds_left(job, speed, progress))
+        seconds = tuning.time_to_measure(seconds_left(job, pace.examples_per_sec, progress))
         if seconds:
             del network  # measuring holds two
             display.note(f"tuning: trying how this net is computed fastest here, for at most {seconds:.0f} s")
             choice = tuning.find(job.case, seconds, display.note)
-            network, speed = _measured(job, params, progress, choice)
-    return network, choice, speed
+            network, pace, _ = _measured(job, params, progress, choice)
+    return Prepared(network, choice, replace(pace, first_step_seconds=first), None if age is None else age + building)
 
 
-def _measured(job: Job, params: Params, progress: Progress, choice: Choice) -> tuple[Network, float]:
-    """The net, and how many images per second it trains on."""
+def _measured(job: Job, params: Params, progress: Progress, choice: Choice) -> tuple[Network, Pace, float]:
+    """The net, its pace, and how many seconds it took to be built and to get its images."""
+    began = time.perf_counter()
     network = job.build(params, progress.step, choice)
-    if residents := settle(network, job.architecture, job.dataset):
-        return network, rehearse(residents, job.architecture, job.dataset, job.recipe)
+    residents = settle(network, job.architecture, job.dataset)
+    building = time.perf_counter() - began
+    if residents:
+        return network, rehearse(residents, job.architecture, job.dataset, job.recipe), building
     batches = loop.batches_of(job.dataset, job.architecture, job.recipe, epoch=0)
-    return network, loop.measure(network, batches, job.recipe.momentum)
+    return network, loop.measure(network, batches, job.recipe.momentum), building
 
 
 def seconds_left(job: Job, speed: float, progress: Progress) -> float:

@@ -11,7 +11,7 @@ from nin_multi.backend import StepResult
 from nin_multi.data.batches import steps_per_epoch
 from nin_multi.data.dataset import Dataset
 from nin_multi.training.recipe import Recipe
-from nin_multi.training.scores import ClassCounts, count_classes
+from nin_multi.training.scores import ClassCounts, Confusion, count_classes
 
 POINTS_PER_EPOCH = 5  # the book draws a point every fifth of an epoch, and one at its end
 
@@ -52,6 +52,14 @@ class Totals:
     def accuracy(self) -> float:
         return self.correct / self.count if self.count else math.nan
 
+    def figures(self) -> dict[str, float]:
+        """What a person watches, under the names that events have for it."""
+        return {
+            "loss": self.mean_loss(),
+            "train_acc": self.accuracy(),
+            "examples_per_sec": self.examples_per_sec(),
+        }
+
     def examples_per_sec(self) -> float:
         """Images over wall-clock time with data preparation; the book leaves that out."""
         return self.count / self.seconds if self.seconds else 0.0
@@ -65,8 +73,8 @@ class Totals:
 class Progress:
     """Where a run stands: counters from 1, `epoch_totals` since the epoch began, `run_totals` since the run began.
 
-    `evaluated` counts the epochs that are wholly done, with their evaluation on the test images, and `test_counts` is
-    what that said of each class.
+    `evaluated` counts the epochs that are wholly done, with their evaluation on the test images, `test_counts` is
+    what that said of each class, and `test_confusion` what it took for what.
     """
 
     steps: int
@@ -78,6 +86,7 @@ class Progress:
     test_loss: float = math.nan
     test_acc: float = math.nan
     test_counts: ClassCounts | None = None
+    test_confusion: Confusion | None = None
     epoch_totals: Totals = field(default_factory=Totals)
     run_totals: Totals = field(default_factory=Totals)
 
@@ -102,6 +111,17 @@ class Progress:
 
     def _between(self) -> int:
         return max(self.steps_per_epoch // POINTS_PER_EPOCH, 1)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a net trains, measured before a run begins, and how long its first step took with all it brings about.
+
+    In it frameworks compile, plan and capture.
+    """
+
+    examples_per_sec: float
+    first_step_seconds: float
 
 
 @dataclass(frozen=True)

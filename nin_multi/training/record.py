@@ -9,6 +9,7 @@ from typing import Any
 
 from nin_multi import machine
 from nin_multi.training.job import Job
+from nin_multi.training.preparation import Prepared
 from nin_multi.training.progress import Progress
 from nin_multi.training.run_directory import RunDirectory
 from nin_multi.tuning import Choice
@@ -82,20 +83,34 @@ def epoch_event(progress: Progress) -> dict[str, Any]:
         "test_dead_classes": counts and counts.dead(),
         "test_never_predicted": counts and counts.never_predicted(),
     }
-    return {**step_event(progress), **ended, **tested, **lost}
+    return {**step_event(progress), **ended, **tested, **lost, "confusion": progress.test_confusion}
+
+
+def layers_event(progress: Progress, layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the layers gave for some test images, before the first epoch or after so many as are `evaluated`."""
+    return {
+        "event": "layers",
+        "step": progress.step,
+        "progress": progress.step / progress.steps_per_epoch,
+        "evaluated": progress.evaluated,
+        "layers": layers,
+    }
 
 
 def result_of(
-    job: Job, choice: Choice, directory: RunDirectory, progress: Progress, status: Mapping[str, Any]
+    job: Job, prepared: Prepared, directory: RunDirectory, progress: Progress, status: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """result.json, and what `train --json` prints; what is said of classes was seen on the test images."""
+    """result.json, and what `train --json` prints; what is said of classes was seen on the test images.
+
+    Of the start and of memory it tells what this process needed, which may have gone on with another's run.
+    """
     run, counts = progress.run_totals, progress.test_counts
     return {
         "backend": job.backend.name,
         "framework_version": job.backend.version(),
         "device": job.device,
         "precision": job.precision,
-        "tuning": choice.tuning,
+        "tuning": prepared.choice.tuning,
         "arch": job.architecture.name,
         "dataset": job.dataset.name,
         "synthetic": job.dataset.synthetic,
@@ -119,8 +134,11 @@ def result_of(
         "test_acc": _number(progress.test_acc),
         "dead_classes": counts and counts.dead(),
         "never_predicted": counts and counts.never_predicted(),
+        "confusion": progress.test_confusion,
         "examples_per_sec": run.examples_per_sec(),
         "compute_examples_per_sec": run.compute_examples_per_sec(),
+        "startup_seconds": prepared.startup_seconds,
+        "first_step_seconds": prepared.pace.first_step_seconds,
         "peak_memory_bytes": machine.peak_memory_bytes(),
         "run_dir": str(directory.path),
         **status,

@@ -16,7 +16,7 @@ from nin_multi.data.dataset import Dataset, Split
 from nin_multi.data.resize import resampling
 from nin_multi.spec import Architecture
 from nin_multi.training.nonfinite import blame
-from nin_multi.training.progress import NotFinite, Progress, Watcher
+from nin_multi.training.progress import NotFinite, Pace, Progress, Watcher
 from nin_multi.training.recipe import Recipe
 
 STRETCH_SECONDS = 1.0  # steps that the host does not follow one by one: a signal is answered after so long at most
@@ -103,8 +103,8 @@ def step_masks(
 
 def rehearse(
     residents: Residents, architecture: Architecture, dataset: Dataset, recipe: Recipe, seconds: float = 0.5
-) -> float:
-    """Images per second of real steps on resident images, measured for about so long; then the state is as before.
+) -> Pace:
+    """Of real steps on resident images, measured for about so long; then the state is as before.
 
     Each size of batch is trained once before that, and a part of the test images evaluated, so that afterwards nothing
     is left to be compiled or captured.
@@ -117,7 +117,9 @@ def rehearse(
         return residents.train.train(batches, masks, recipe.lr, recipe.momentum).count
 
     with residents.train.rehearsal():
+        began = time.perf_counter()
         run(order[-1:])
+        first = time.perf_counter() - began
         run(order[:1])
         residents.test.logits(1)
         steps = 1
@@ -126,5 +128,5 @@ def rehearse(
             images = run(order[:steps])
             spent = time.perf_counter() - began
             if spent >= seconds or steps >= len(order):
-                return images / spent
+                return Pace(images / spent, first)
             steps *= 4

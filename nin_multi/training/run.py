@@ -6,22 +6,21 @@ import time
 from typing import Any
 
 from nin_multi import heartbeat, randomness
-from nin_multi.backend import Network
+from nin_multi.drawing.curve import draw_curve
 from nin_multi.errors import CheckpointError, OutOfMemory, RunError
 from nin_multi.files import write_bytes
 from nin_multi.memory import Room, explained
-from nin_multi.training import loop
+from nin_multi.training import loop, tensorboard
+from nin_multi.training.activity import describe_layers
 from nin_multi.training.checkpoint import Checkpoint, first_state, load_checkpoint, save_checkpoint
 from nin_multi.training.classes import ClassWatch
-from nin_multi.training.curve import draw_curve
 from nin_multi.training.display import Display
 from nin_multi.training.interrupt import signals
 from nin_multi.training.job import Job
-from nin_multi.training.preparation import prepare
+from nin_multi.training.preparation import Prepared, prepare
 from nin_multi.training.progress import NotFinite, Progress, Stopped, Watcher, start
-from nin_multi.training.record import epoch_event, result_of, resumed_facts, run_facts, step_event
+from nin_multi.training.record import epoch_event, layers_event, result_of, resumed_facts, run_facts, step_event
 from nin_multi.training.run_directory import CURVE, WEIGHTS, RunDirectory
-from nin_multi.tuning import Choice
 from nin_multi.weights import save_weights
 
 
@@ -39,12 +38,13 @@ def train(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]
             directory.require_space(job.checkpoint_bytes)
             params = randomness.initial_parameters(job.architecture, job.recipe.seed, job.recipe.init)
             progress = start(job.dataset, job.recipe)
-            network, choice = prepare(job, params, {}, progress, directory, display, room)
-            directory.begin(run_facts(job, choice))
+            prepared = prepare(job, params, {}, progress, directory, display, room)
+            directory.begin(run_facts(job, prepared.choice))
         except BaseException:
             directory.abandon()  # an empty directory would only puzzle
             raise
-        return _Run(job, network, choice, directory, progress, display, room).go()
+        with tensorboard.following(directory, job.tensorboard, display.note):
+            return _Run(job, prepared, directory, progress, display, room).go()
 
 
 def resume(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]:
@@ -63,14 +63,15 @@ def resume(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any
         if progress.evaluated >= job.recipe.epochs and not _lacks_its_end(job, directory):
             raise RunError(f"{directory.path}: all of its {progress.evaluated} epochs are done; --epochs N trains on")
         before = directory.facts()
-        network, choice = prepare(job, checkpoint.params, checkpoint.velocities, progress, directory, display, room)
-        facts = resumed_facts(job, choice, before, progress.step)
+        prepared = prepare(job, checkpoint.params, checkpoint.velocities, progress, directory, display, room)
+        facts = resumed_facts(job, prepared.choice, before, progress.step)
         # Only now, when nothing is left that could go wrong, is anything of the old run changed.
         directory.forget_events_after(progress.step, progress.evaluated)
         directory.remove_leftovers()
         directory.reopen()
         directory.begin(facts)
-        return _Run(job, network, choice, directory, progress, display, room).go()
+        with tensorboard.following(directory, job.tensorboard, display.note):
+            return _Run(job, prepared, directory, progress, display, room).go()
 
 
 def _lacks_its_end(job: Job, directory: RunDirectory) -> bool:
@@ -106,14 +107,13 @@ class _Run:
     def __init__(
         self,
         job: Job,
-        network: Network,
-        choice: Choice,
+        prepared: Prepared,
         directory: RunDirectory,
         progress: Progress,
         display: Display,
         room: Room,
     ) -> None:
-        self.job, self.network, self.choice, self.room = job, network, choice, room
+        self.job, self.prepared, self.network, self.room = job, prepared, prepared.network, room
         self.directory, self.progress, self.display = directory, progress, display
         self.caught: list[int] = []
         self.classes = ClassWatch(job.dataset.classes)
@@ -141,7 +141,9 @@ class _Run:
     def _fit(self) -> None:
         job = self.job
         watcher = Watcher(self._step, self._epoch, lambda: bool(self.caught), self._evaluation)
-        with explained(job.backend, job.demand(self.choice), self.room, self._where):
+        with explained(job.backend, job.demand(self.prepared.choice), self.room, self._where):
+            if self.progress.step == 0:
+                self._layers()
             loop.fit(self.network, job.architecture, job.dataset, job.recipe, self.progress, watcher)
 
     def _where(self) -> str:
@@ -152,7 +154,7 @@ class _Run:
         return f"in step {progress.step + 1:,}"
 
     def _step(self, progress: Progress) -> None:
-        heartbeat.beat(heartbeat.TRAINING, progress.step, progress.steps)
+        heartbeat.beat(heartbeat.TRAINING, progress.step, progress.steps, figures=progress.epoch_totals.figures())
         self.display.step(progress)
         if progress.is_point():
             self.directory.append(step_event(progress))
@@ -162,9 +164,18 @@ class _Run:
 
     def _epoch(self, progress: Progress) -> None:
         self.display.epoch(progress)
-        self.directory.append(epoch_event(progress))
+        self._layers()
+        self.directory.append(epoch_event(progress))  # an epoch's last
         self._tell(self.classes.at_epoch(progress))
         self._save()
+
+    def _layers(self) -> None:
+        """What the layers give for the first test images, into the events; no clock of the training runs."""
+        images = self.job.dataset.test.images
+        found = describe_layers(
+            self.network, self.job.architecture, images, lambda: heartbeat.beat(heartbeat.EVALUATING)
+        )
+        self.directory.append(layers_event(self.progress, found))
 
     def _evaluation(self, images: int) -> None:
         heartbeat.beat(heartbeat.EVALUATING)
@@ -200,6 +211,6 @@ class _Run:
             facts = job.stored_facts(progress.step)
             save_weights(directory.path / WEIGHTS, self.network.params(), job.architecture, **facts)
         write_bytes(directory.path / CURVE, draw_curve(directory.events(), job.recipe.epochs, job.title()))
-        result = result_of(job, self.choice, directory, progress, status)
+        result = result_of(job, self.prepared, directory, progress, status)
         directory.finish(result)
         return result

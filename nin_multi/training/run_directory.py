@@ -12,7 +12,7 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,10 +75,20 @@ class _Facts(_FactsPlace):
 
 
 class _Event(BaseModel):
-    """What all events have, and those at the end of an epoch."""
+    """What all events have, those at the end of an epoch, and those of layers."""
 
     step: Annotated[int, Strict(), Field(ge=0, le=2**53)]
     epoch: Annotated[int, Strict(), Field(ge=1, le=2**53)] | None = None
+    evaluated: Annotated[int, Strict(), Field(ge=0, le=2**53)] | None = None
+
+
+def _came_before(event: Mapping[str, Any], step: int, evaluated: int) -> bool:
+    """Whether an event belongs to what was before a checkpoint.
+
+    Epochs count too: their end has the step of their last batch, and may come after a checkpoint at that step.
+    """
+    epochs: int = event.get("epoch") or event.get("evaluated") or 0
+    return bool(event["step"] <= step and epochs <= evaluated)
 
 
 class RunDirectory:
@@ -86,6 +96,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.followers: list[Callable[[Mapping[str, Any]], None]] = []  # hear of each event that has been added
 
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
@@ -213,6 +224,8 @@ class RunDirectory:
                 file.write(json.dumps(event, allow_nan=False) + "\n")
         except OSError as error:
             raise RunError(f"{self.path / EVENTS}: cannot be written ({error.strerror})") from None
+        for follower in self.followers:
+            follower(event)
 
     def flush_events(self) -> None:
         """See to it that the events so far are on the disk: a checkpoint must not outlive what came before it."""
@@ -269,9 +282,11 @@ class RunDirectory:
         return events
 
     def forget_events_after(self, step: int, evaluated: int) -> None:
-        """Leave out what a process wrote after the checkpoint, of that many evaluated epochs, that is gone on from."""
-        # Epochs count too: their end has the step of their last batch, and may come after a checkpoint at that step.
-        kept = [event for event in self.events() if event["step"] <= step and (event.get("epoch") or 0) <= evaluated]
+        """Leave out what a process wrote after the checkpoint, of that many evaluated epochs, that is gone on from.
+
+        A run that begins again, at step 0, has no events.
+        """
+        kept = [event for event in self.events() if step and _came_before(event, step, evaluated)]
         lines = [json.dumps(event, allow_nan=False) + "\n" for event in kept]
         write_bytes(self.path / EVENTS, "".join(lines).encode())
 

@@ -578,6 +578,7 @@ def test_a_report_by_hand() -> None:
         "first_divergence": (finding := {**vars(told), "error": None, "causes": ["a cause"]}),
         "divergences": [finding],
         "layers": {"a": None},
+        "shapes": {},
         "gradients": {"b": 0.5},
         "native_dropout": {},
         "tolerances": {"logits": 1e-6},

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,8 @@ import pytest
 from rich.console import Console
 
 from nin_multi import launcher
-from nin_multi.cli import compare
+from nin_multi.cli import compare_tables
+from nin_multi.compare import conductor
 
 RUN = {
     *("backend", "framework_version", "device", "precision", "arch", "dataset", "train_examples", "test_examples"),
@@ -67,7 +69,7 @@ class TestBackends:
 class TestCompare:
     def test_for_people(self, nin, others, flags: list[str], tmp_path: Path) -> None:
         """A row for each, also for one that failed; the other ran, and the exit status is that of the failure."""
-        found = nin("compare", "--backend", "missing,numpy", *flags)
+        found = nin("compare", "--report", "off", "--backend", "missing,numpy", *flags)
         assert found.status == 3
         assert "Traceback" not in found.err
         cells = r"\W+(\d\.\d{3})\W+([01]\.\d{3})\W+([01]\.\d{3})\W+(\d+\.\d)\W+(\d+\.\d)\W+[\d.,]+ [MG]B"
@@ -86,7 +88,19 @@ class TestCompare:
         assert "nin-multi[missing]" in said  # what to install, though square brackets are markup to Rich
 
     def test_one_that_crashes_does_not_stop_the_other(self, nin, others, flags: list[str], tmp_path: Path) -> None:
-        found = nin("compare", "--backend", "crashing,numpy", *flags, "--runs-dir", "mine", "--seed", "4", "--json")
+        found = nin(
+            "compare",
+            "--report",
+            "off",
+            "--backend",
+            "crashing,numpy",
+            *flags,
+            "--runs-dir",
+            "mine",
+            "--seed",
+            "4",
+            "--json",
+        )
         assert found.status == 3
         crashed, done = found.json["runs"]
         assert (crashed["backend"], crashed["status"]) == ("crashing", "failed")
@@ -99,8 +113,8 @@ class TestCompare:
 
     def test_the_reason_is_whole_below_the_table(self, nin, others, flags: list[str], monkeypatch) -> None:
         """A cell of the table would break it into pieces of a few letters."""
-        monkeypatch.setattr(compare, "console", lambda: Console(width=80, highlight=False, markup=False))
-        found = nin("compare", "--backend", "missing,numpy", *flags)
+        monkeypatch.setattr(compare_tables, "console", lambda: Console(width=80, highlight=False, markup=False))
+        found = nin("compare", "--report", "off", "--backend", "missing,numpy", *flags)
         lines = found.out.splitlines()
         assert all(len(line) <= 80 for line in lines)
         assert ["missing", "failed"] in [line.split() for line in lines]
@@ -115,31 +129,39 @@ class TestCompare:
             def __init__(self, *_: object, patience: float, **__: object) -> None:
                 given.append(patience)
 
+            def has_ended(self, within: float) -> bool:
+                return True
+
+            def sign(self) -> None:
+                return None
+
             def result(self) -> launcher.ChildResult:
                 return launcher.ChildResult("numpy", 2, {"error": {"message": "never"}})
 
-        monkeypatch.setattr(launcher, "Child", Never)
+        monkeypatch.setattr(conductor, "Child", Never)
         for words in ([], ["--patience", "5"], ["--patience", "1e3"], ["--patience", "0"], ["--patience", "off"]):
-            assert nin("compare", "--backend", "numpy", *flags, *words).status == 2
+            assert nin("compare", "--report", "off", "--backend", "numpy", *flags, *words).status == 2
         assert given == [600, 5, 1000, math.inf, math.inf]
 
     @pytest.mark.parametrize("word", ["-1", "4.9", "nan", "inf", "-inf", "soon", "", "5 s", "OFF"])
     def test_patience_that_makes_no_sense(self, nin, flags: list[str], tmp_path: Path, word: str) -> None:
-        found = nin("compare", "--backend", "numpy", *flags, f"--patience={word}")
+        found = nin("compare", "--report", "off", "--backend", "numpy", *flags, f"--patience={word}")
         assert found.status == 2
         assert found.error.startswith("--patience: expected")
         assert repr(word) in found.error
         assert not (tmp_path / "runs").exists()
 
     def test_bad_input_reaches_every_row(self, nin, tmp_path: Path) -> None:
-        """What only the child finds out is its error; and the path of an architecture is not markup."""
+        """What only the child finds out is its error."""
         odd = tmp_path / "odd[" / "x]"
         odd.mkdir(parents=True)
         (tmp_path / "tiny.yaml").rename(odd / "tiny.yaml")
-        found = nin("compare", "--backend", "numpy", "--dataset", "sinthetic", "--arch", "odd[/x]/tiny.yaml")
+        found = nin(
+            "compare", "--report", "off", "--backend", "numpy", "--dataset", "sinthetic", "--arch", "odd[/x]/tiny.yaml"
+        )
         assert found.status == 2
         assert "unknown dataset 'sinthetic'" in found.out
-        assert "odd[/x]/tiny.yaml" in found.out
+        assert found.out.startswith("tiny ")
         assert not (tmp_path / "runs").exists()
 
 
@@ -155,7 +177,16 @@ def comparing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tu
         layers = "  - {type: flatten}\n  - {type: linear, out_features: 10}\n"
         (folder / "tiny.yaml").write_text(f"name: tiny\ninput: [1, 8, 8]\nlayers:\n{layers}")
         flags = ["--arch=tiny.yaml", "--dataset=synthetic", "--train-examples=64", "--test-examples=20"]
-        command = [sys.executable, "-m", "nin_multi", "compare", "--backend=numpy", *flags, "--epochs=10000000"]
+        command = [
+            sys.executable,
+            "-m",
+            "nin_multi",
+            "compare",
+            "--report=off",
+            "--backend=numpy",
+            *flags,
+            "--epochs=10000000",
+        ]
         with (folder / "stdout").open("wb") as out:
             process = subprocess.Popen(
                 [*command, "--json"], cwd=folder, stdout=out, stderr=subprocess.DEVNULL, start_new_session=True
@@ -217,3 +248,57 @@ def test_interrupted(comparing, name: str) -> None:
 def test_interrupted_leaves_one_json_object(comparing, name: str) -> None:
     _, folder = _end(comparing, name)
     assert isinstance(json.loads((folder / "stdout").read_text()), dict)
+
+
+class TestWhatIsCompared:
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (("--seed", "0,-1"), "--seed: expected whole numbers"),
+            (("--seed", "one"), "--seed: expected whole numbers"),
+            (("--seed", ","), "--seed: expected one or more"),
+            (("--arch", ""), "--arch: expected one or more"),
+            (("--report", "here.txt"), "expected the name of a report"),
+            (("--report", "no/where.html"), "there is no folder no"),
+            (("--python", "torch=/bin/sh"), "--python: expected BACKEND=PATH, one of numpy"),
+            (("--python", "numpy=/nowhere"), "no such program"),
+        ],
+    )
+    def test_bad_input_before_anything_runs(
+        self, nin, flags: list[str], tmp_path: Path, words: tuple[str, ...], said: str
+    ) -> None:
+        found = nin("compare", "--backend", "numpy", *flags, *words)
+        assert found.status == 2
+        assert said in found.error
+        assert not (tmp_path / "runs").exists()
+
+    def test_a_port_in_use(self, nin, flags: list[str], tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            found = nin("compare", "--backend", "numpy", *flags, "--report", "off", "--live", "--port", port)
+        assert found.status == 2
+        assert f"--port {port}" in found.error
+        assert not (tmp_path / "runs").exists()
+
+    def test_several_seeds_and_a_report(self, nin, flags: list[str], tmp_path: Path) -> None:
+        """Runs, figures and files of the same comparison; the oracle is as far from itself as nothing."""
+        found = nin("compare", "--backend", "numpy", *flags, "--seed", "0,5", "--report", "mine.html", "--json")
+        assert found.status == 0
+        told = found.json
+        assert told["labels"] == ["numpy seed 0", "numpy seed 5"]
+        assert [run["seed"] for run in told["runs"]] == [0, 5]
+        assert (told["comparable"], told["differences"], told["verify"]["agree"]) == (True, [], True)
+        assert {Path(path).suffix for path in told["report"]} == {".html", ".md", ".csv"}
+        page = (tmp_path / "mine.html").read_text()
+        assert all(label in page for label in told["labels"])
+        assert str(tmp_path) not in page
+        for run in told["runs"]:
+            assert {"class-maps.svg", "filters.svg", "activations.svg", "curve.svg"} <= {
+                path.name for path in Path(run["run_dir"]).iterdir()
+            }
+
+    def test_the_report_gets_a_free_name(self, nin, flags: list[str], tmp_path: Path) -> None:
+        quick = ("--no-verify", "--no-pictures", "--json")
+        reports = [nin("compare", "--backend", "numpy", *flags, *quick).json["report"][0] for _ in range(2)]
+        assert re.fullmatch(r"runs/\d{4}-\d\d-\d\d-compare-tiny\.html", reports[0])
+        assert reports[1] == reports[0].replace(".html", "-2.html")

@@ -259,7 +259,11 @@ def test_without_a_command_there_is_help_and_no_empty_error(nin) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["backends", "shapes", "summary", "train", "compare", "evaluate", "predict", "convert"]
+    "command",
+    [
+        *("backends", "shapes", "summary", "train", "compare", "report", "pictures", "evaluate", "predict", "convert"),
+        "export",
+    ],
 )
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help(nin, command: str, flag: str) -> None:

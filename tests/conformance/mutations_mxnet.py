@@ -173,7 +173,11 @@ def _mean_with_gradient_of_sum(F: Any, losses: Any) -> Any:
 
 
 def _forget_to_clear(patch: Patch) -> None:
-    patch.setattr(gluon.Parameter, "zero_grad", lambda parameter: None)
+    def add_up(net: MXNetNetwork) -> None:
+        for parameter in net._parameters().values():
+            parameter.grad_req = "add"
+
+    patch.setattr(MXNetNetwork, "_clear_gradients", add_up)
 
 
 def _overwrite_gradients(patch: Patch) -> None:

@@ -211,7 +211,7 @@ class TestKilled:
         check_failed(slow, number.name, cause, "at step ", f" of {STEPS}")
         assert (other["backend"], other["status"], other["steps"]) == ("quick", "done", STEPS)
         # It is told when it happens, before the next one begins.
-        assert one.err().index(number.name) < one.err().index("--- quick")
+        assert one.err().index(number.name) < one.err().index("quick  starts")
 
     def test_on_a_terminal_of_80_columns(self, compare, folder: Path, monkeypatch) -> None:
         """The reason is there whole, and the command that is named does go on with the run."""
@@ -254,7 +254,7 @@ class TestHangs:
         assert f"no sign of life for {PATIENCE} s" in hanging["reason"]
         assert hanging["run_dir"] is None
         assert other["status"] == "done"
-        assert [path.name.endswith("-tiny-quick-s0") for path in folder.glob("runs/*")] == [True]
+        assert [path.name.endswith("-tiny-quick-s0") for path in folder.glob("runs/*/")] == [True]
 
     def test_one_that_is_only_slow_is_let_alone(self, compare, folder: Path, monkeypatch) -> None:
         monkeypatch.setenv("TEST_PAUSE", "2.5")
@@ -275,6 +275,7 @@ class TestInterrupted:
         assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
         assert "interrupted at step" in one.err()
         assert f"nin_multi train --resume {run.relative_to(folder)}" in one.err()
+        assert f"nin_multi report {run.relative_to(folder)}" in one.err()
 
     def test_ctrl_c_twice_while_one_hangs(self, compare, folder: Path) -> None:
         one = compare("--backend", "slow,quick")

@@ -189,3 +189,19 @@ def test_our_loop_has_the_books_loss_curve(
         np.testing.assert_allclose(value, after[name], rtol=0, atol=1e-6, err_msg=name)
     # The book takes the loss in float32, where MXNet's log-softmax is off by 1e-6; we take it in float64.
     book.assert_same_curves(curves, plot, relative=2e-6)
+
+
+def test_our_own_steps_where_arrays_are_numpys(d2l: ModuleType, backend: Backend) -> None:
+    """In one notebook the book's code and ours may both compute, and the book has set the kind of arrays for all."""
+    params = randomness.initial_parameters(FLOOR, 0, "he")
+    batch = next(training_batches(book.small_dataset().train, FLOOR, 8, seed=0, epoch=0))
+    stepped = []
+    for set_kind in (d2l.npx.set_np, d2l.npx.reset_np):
+        set_kind()
+        network = backend.build(FLOOR, params, device="cpu", precision="fp32")
+        for _ in range(2):
+            network.train_step(batch.x, batch.y, batch.masks, LR, 0.9)
+        stepped.append(network.params())
+    for name, value in stepped[0].items():
+        np.testing.assert_array_equal(value, stepped[1][name], err_msg=name)
+        assert (value != params[name]).any(), name

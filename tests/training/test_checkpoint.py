@@ -52,6 +52,7 @@ def progress(data: Dataset) -> Progress:
     standing.step, standing.epoch, standing.evaluated = 9, 2, 1
     standing.epoch_totals, standing.run_totals = _totals(2), _totals(5)
     standing.test_loss, standing.test_acc = 2.1, 0.3
+    standing.test_confusion = [[3, 1], [0, 2]]
     return standing
 
 

@@ -210,7 +210,7 @@ def test_a_rehearsal_leaves_weights_and_draws(torch_backend: Backend, small: Arc
         assert residents is not None
         if rehearsed:
             recipe = Recipe(batch_size=16, dropout="native", lr=0.05, momentum=0.9)
-            assert rehearse(residents, small, data, recipe, seconds=0.01) > 0
+            assert rehearse(residents, small, data, recipe, seconds=0.01).examples_per_sec > 0
         residents.train.train(order, None, 0.05, 0.9)
         ended.append(held.params())
     for name, value in ended[0].items():

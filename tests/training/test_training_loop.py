@@ -222,8 +222,8 @@ class TestMeasure:
     def test_weights_stay_bit_for_bit(self, tiny: Architecture, data: Dataset) -> None:
         network = _network(tiny)
         before = {name: value.copy() for name, value in network._params.items()}
-        speed = loop.measure(network, training_batches(data.train, tiny, 10, seed=0, epoch=0))
-        assert speed > 0
+        pace = loop.measure(network, training_batches(data.train, tiny, 10, seed=0, epoch=0))
+        assert pace.examples_per_sec > 0
         for name, value in network._params.items():
             assert value.tobytes() == before[name].tobytes()
 
@@ -238,13 +238,31 @@ class TestMeasure:
                 return super().train_step(x, y, masks, lr, momentum)
 
         network = Compiles(tiny, randomness.initial_parameters(tiny, 0))
-        speed = loop.measure(network, training_batches(data.train, tiny, 4, seed=0, epoch=0), 0.9)
-        assert 20.0 < speed <= 4 / 0.02
+        pace = loop.measure(network, training_batches(data.train, tiny, 4, seed=0, epoch=0), 0.9)
+        assert 20.0 < pace.examples_per_sec <= 4 / 0.02
+        assert pace.first_step_seconds >= 1.0
         assert 2 <= network.calls < 16
+
+    def test_a_first_step_of_any_length_is_followed_by_another(self, tiny: Architecture, data: Dataset) -> None:
+        """Else the time a framework compiles for is taken for the time of every step."""
+
+        class Compiles(NumpyNetwork):
+            calls = 0
+
+            def train_step(self, *given: Any, **more: Any) -> Any:
+                self.calls += 1
+                time.sleep(0.5 if self.calls == 1 else 0.0)
+                return super().train_step(*given, **more)
+
+        network = Compiles(tiny, randomness.initial_parameters(tiny, 0))
+        pace = loop.measure(network, training_batches(data.train, tiny, 4, seed=0, epoch=0), seconds=0.1)
+        assert network.calls >= 2
+        assert pace.first_step_seconds >= 0.5
+        assert pace.examples_per_sec > 4 / 0.5
 
     def test_one_slow_step_is_enough(self, tiny: Architecture, data: Dataset) -> None:
         batches = training_batches(data.train, tiny, 64, seed=0, epoch=0)
-        assert loop.measure(_network(tiny), batches, seconds=0.0) > 0
+        assert loop.measure(_network(tiny), batches, seconds=0.0).examples_per_sec > 0
 
 
 def test_stop_is_asked_after_every_step(softmax: Architecture, data: Dataset) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from nin_multi import machine
 from nin_multi.data import Dataset, synthetic_dataset
 from nin_multi.errors import BackendUnavailable, DataError
 from nin_multi.oracle import NumpyBackend
@@ -31,13 +32,14 @@ CHECKPOINTS = {"checkpoints"}  # from the end of the first epoch on, or from an 
 RESULT = {
     *("backend", "framework_version", "device", "precision", "arch", "dataset", "train_examples", "test_examples"),
     *("epochs", "steps", "seed", "loss", "train_acc", "test_acc", "examples_per_sec", "compute_examples_per_sec"),
-    *("peak_memory_bytes", "run_dir", "status", "tuning"),
+    *("peak_memory_bytes", "run_dir", "status", "tuning", "confusion", "startup_seconds", "first_step_seconds"),
 }  # the contract; more may be there
 STEP = {
     *("event", "step", "progress", "loss", "train_acc", "examples_per_sec", "compute_examples_per_sec", "seconds"),
     *("dead_classes", "never_predicted"),
 }
-EPOCH = {"epoch", "test_loss", "test_acc", "test_dead_classes", "test_never_predicted"}
+EPOCH = {"epoch", "test_loss", "test_acc", "test_dead_classes", "test_never_predicted", "confusion"}
+LAYERS = {"event", "step", "progress", "evaluated", "layers"}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -90,20 +92,38 @@ class TestDone:
         assert {key: result[key] for key in facts} == facts
         assert result["compute_examples_per_sec"] > result["examples_per_sec"] > 0
         last = _events(directory)[-1]
-        for key in ("loss", "train_acc", "test_acc", "test_loss"):
+        for key in ("loss", "train_acc", "test_acc", "test_loss", "confusion"):
             assert result[key] == last[key]
+        assert result["first_step_seconds"] > 0
+        age = machine.process_age_seconds()
+        assert (result["startup_seconds"] is None) == (age is None)
+        assert age is None or 0 < result["startup_seconds"] < age
 
-    def test_events(self, done, read_json) -> None:
+    def test_confusion_over_the_test_images(self, done, data: Dataset) -> None:
+        result, _ = done
+        table = np.array(result["confusion"])
+        assert table.shape == (10, 10)
+        assert table.sum(1).tolist() == np.bincount(data.test.labels, minlength=10).tolist()
+        assert np.trace(table) / 23 == result["test_acc"]
+        assert np.flatnonzero(table.sum(0) == 0).tolist() == result["never_predicted"]
+
+    def test_events(self, done, read_json, tiny: Architecture) -> None:
         _, directory = done
         events = [read_json(line) for line in (directory / "events.jsonl").read_text().splitlines()]
         kinds = [event["event"] for event in events]
-        assert kinds == [*["step"] * 7, "epoch"] * 2  # seven steps an epoch: each a point
+        # Before training the layers; then seven steps an epoch, each a point.
+        assert kinds == ["layers", *[*["step"] * 7, "layers", "epoch"] * 2]
         steps = [event for event in events if event["event"] == "step"]
         assert all(event.keys() == STEP for event in steps)
         assert [event["step"] for event in steps] == list(range(1, 15))
         np.testing.assert_allclose([event["progress"] for event in steps], np.arange(1, 15) / 7)
         seconds = [event["seconds"] for event in steps]
         assert seconds == sorted(seconds)
+        layers = [event for event in events if event["event"] == "layers"]
+        assert all(event.keys() == LAYERS for event in layers)
+        stand = [(event["evaluated"], event["step"], event["progress"]) for event in layers]
+        assert stand == [(0, 0, 0.0), (1, 7, 1.0), (2, 14, 2.0)]
+        assert all(list(event["layers"]) == [row.name for row in tiny.trace()] for event in layers)
         ends = [event for event in events if event["event"] == "epoch"]
         assert all(event.keys() == STEP | EPOCH for event in ends)
         assert [(event["epoch"], event["step"], event["progress"]) for event in ends] == [(1, 7, 1.0), (2, 14, 2.0)]
@@ -206,8 +226,9 @@ class TestInterrupted:
         assert read_json((directory / "result.json").read_text()) == result
         assert {path.name for path in directory.iterdir()} == FILES | CHECKPOINTS
         events = _events(directory)
-        assert [event["event"] for event in events] == [*["step"] * 7, "epoch", *["step"] * 3]
-        assert (result["loss"], result["test_acc"]) == (events[-1]["loss"], events[7]["test_acc"])
+        assert [event["event"] for event in events] == ["layers", *["step"] * 7, "layers", "epoch", *["step"] * 3]
+        assert (result["loss"], result["test_acc"]) == (events[-1]["loss"], events[9]["test_acc"])
+        assert result["confusion"] == events[9]["confusion"]
 
     def test_weights_are_those_after_the_last_step(self, make_run) -> None:
         _, stopped = make_run("stopped", epochs=3, display=At(14, lambda: signal.raise_signal(signal.SIGTERM)))
@@ -219,6 +240,7 @@ class TestInterrupted:
     def test_before_the_first_epoch_ends_there_is_no_test_accuracy(self, make_run, read_json) -> None:
         result, directory = make_run(display=At(1, lambda: signal.raise_signal(signal.SIGINT)))
         assert (result["steps"], result["test_acc"], result["test_loss"]) == (1, None, None)
+        assert result["confusion"] is None
         assert read_json((directory / "result.json").read_text()) == result
         ET.fromstring((directory / "curve.svg").read_bytes())
 
@@ -256,7 +278,7 @@ class TestDiverged:
         assert read_json((directory / "result.json").read_text()) == result
         # Weights that led to it are nothing to evaluate.
         assert {path.name for path in directory.iterdir()} == FILES - {"weights.safetensors"}
-        assert len(_events(directory)) == result["steps"] - 1
+        assert len(_events(directory)) == 1 + result["steps"] - 1  # the layers, and the good steps
         ET.fromstring((directory / "curve.svg").read_bytes())
 
     def test_in_the_last_step(self, make_run, softmax: Architecture) -> None:
@@ -284,7 +306,9 @@ class TestRefused:
     def test_more_classes_than_labels_are_welcome(self, make_run) -> None:
         layers = [{"type": "flatten"}, {"type": "linear", "out_features": 12}]
         large = Architecture.model_validate({"name": "twelve", "input": (1, 8, 8), "layers": layers})
-        assert make_run(architecture=large)[0]["status"] == "done"
+        result, _ = make_run(architecture=large)
+        assert result["status"] == "done"
+        assert np.array(result["confusion"]).shape == (10, 12)
 
 
 def test_title_says_what_is_trained_on_what(tiny: Architecture, data: Dataset) -> None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nin_multi.drawing.sheet import style, to_svg
+
 
 def draw_curve(events: Iterable[Mapping[str, Any]], epochs: int, title: str) -> bytes:
     """SVG of a run's events; `title` says what was trained on what."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     events = list(events)
     steps = [event for event in events if event.get("event") == "step" and _has(event, "progress")]
     ends = [event for event in events if event.get("event") == "epoch" and _has(event, "epoch")]
-    # A fixed salt, and no date below: equal runs give equal pictures.
-    with matplotlib.rc_context({"svg.hashsalt": "nin_multi", "font.size": 8}):
+    with style():
         figure = Figure(figsize=(3.8, 2.7), layout="constrained")
         axes = figure.add_subplot()
         at = [event["progress"] for event in steps]
@@ -44,9 +42,7 @@ def draw_curve(events: Iterable[Mapping[str, Any]], epochs: int, title: str) -> 
         )
         axes.grid()
         axes.legend()
-        buffer = io.BytesIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    return buffer.getvalue()
+        return to_svg(figure, title)
 
 
 def _has(event: Mapping[str, Any], name: str) -> bool:
