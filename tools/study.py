@@ -52,7 +52,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("study"), help="folder for runs and results (%(default)s)")
     parser.add_argument("--backends", default="torch", help="with commas (%(default)s)")
     parser.add_argument("--recipes", default="book,dependable", help="with commas (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=20, help="from 0 on (%(default)s)")
+    parser.add_argument("--seeds", type=_seeds, default="20", help="so many from 0 on, or FIRST-LAST (%(default)s)")
     parser.add_argument("--arch", default="nin-mnist")
     parser.add_argument("--enough", type=float, default=1.1, help="test accuracy to stop at; all epochs if not given")
     parser.add_argument("--minutes", type=float, default=60.0, help="(%(default)s)")
@@ -60,9 +60,14 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _seeds(text: str) -> range:
+    first, dash, last = text.partition("-")
+    return range(int(first), int(last) + 1) if dash else range(int(first))
+
+
 def _wanted(options: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
     """Seed after seed, so that the cases stay even wherever the time ends."""
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for backend in options.backends.split(","):
             for recipe in options.recipes.split(","):
                 yield backend, recipe, seed

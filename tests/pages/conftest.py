@@ -29,9 +29,12 @@ def _missing(what: str) -> None:
     pytest.skip(what)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
+    """Chromium without a window, for one file of tests: Playwright's event loop runs in this thread until it stops.
+
+    With `scope="session"` every `asyncio.run` of another file in the same process would fail.
+    """
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         _missing(f"there is no browser: expected one of {', '.join(NAMES)} in PATH")
