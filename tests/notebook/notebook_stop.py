@@ -17,12 +17,15 @@ def stopped_after(program: str, folder: Path, words: Sequence[str]) -> tuple[str
         process = subprocess.Popen(
             [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=file, text=True, cwd=folder
         )
-    until = time.monotonic() + 180
-    while not all(word in messages.read_text() for word in words):
-        assert process.poll() is None, messages.read_text()
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
+    try:
+        until = time.monotonic() + 180
+        while not all(word in messages.read_text() for word in words):
+            assert process.poll() is None, messages.read_text()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 0, messages.read_text()
     return out, messages.read_text()
