@@ -134,7 +134,7 @@ def _by_name(named: Named, architecture: Architecture) -> Names | None:
 
 
 def _by_book_name(named: Named, architecture: Architecture) -> Names | None:
-    """Where a unit's maps differ in words, "3.reduce.weight", and all names are the book's behind one prefix or none."""
+    """Where units have maps that differ in words ("3.reduce"), and all names are the book's, behind one prefix."""
     if not any(isinstance(layer, SEBlock | SKBlock) for layer in architecture.layers):
         return None
     for takes in (True, False):
