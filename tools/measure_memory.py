@@ -1,4 +1,4 @@
-"""How much memory a net really takes in training and in prediction: one process per case, into docs/studies/memory.json.
+"""How much memory a net really takes in training and in prediction, a process per case: docs/studies/memory.json.
 
     python tools/measure_memory.py --backends torch,mindspore,mxnet --arch nin-mnist,nin --batch-sizes 32,128
 
