@@ -126,6 +126,15 @@ def test_another_setting_is_another_run(study: Path) -> None:
     ]
 
 
+def test_the_same_run_of_another_study_counts(study: Path) -> None:
+    other = study.with_name("other.yaml")
+    entry = yaml.safe_load(study.read_text())
+    other.write_text(yaml.safe_dump({**entry, "cases": {"mine": {}}}))
+    run_tool(study, "--only", "some")
+    assert "from another study" in run_tool(other)
+    assert rows(other) == [{**rows(study)[0], "case": "mine"}]
+
+
 def test_a_directory_of_another_run_is_left_alone(study: Path) -> None:
     run_tool(study, "--only", "some")
     study.with_suffix(".json").unlink()
@@ -154,7 +163,7 @@ def test_a_file_that_is_wrong(study: Path, change: dict[str, Any], said: str) ->
 
 
 def test_unknown_case(study: Path) -> None:
-    assert "some, none" in run_tool(study, "--only", "all", status=2)
+    assert "none, some" in run_tool(study, "--only", "all", status=2)
 
 
 def test_every_study_that_is_kept_can_be_read(modules: Any) -> None:

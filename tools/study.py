@@ -27,10 +27,11 @@ STUDIES = Path(__file__).parents[1] / "docs" / "studies"
 
 def main() -> int:
     """Runs as long as there is time, then a table of everything that is known."""
-    options = _options()
+    mine, more = _split(sys.argv[1:])
+    options = _options(mine)
     try:
         path = Path(options.study) if options.study.endswith(".yaml") else STUDIES / f"{options.study}.yaml"
-        study = read_study(path, _extra(options.train))
+        study = read_study(path, _extra(more))
         rows = Rows(options.json or path.with_suffix(".json"), study.name)
         asked = _chosen(study, options)
         enough = study.entry.enough if options.enough is None else options.enough
@@ -44,7 +45,13 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _options() -> argparse.Namespace:
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before "--", and what after it."""
+    place = words.index("--") if "--" in words else len(words)
+    return words[:place], words[place + 1 :]
+
+
+def _options(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", help="its name, or its file")
     parser.add_argument("--out", type=Path, default=Path("study"), help="folder whose runs/ has the runs (%(default)s)")
@@ -55,8 +62,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--enough", type=float, help="test accuracy to stop a run at, after an epoch")
     parser.add_argument("--minutes", type=float, default=60.0, help="0 runs nothing (%(default)s)")
     parser.add_argument("--take", type=Path, metavar="FOLDER", help="add finished runs of the directories in it")
-    parser.add_argument("train", nargs="*", help="after --, more options of `train`, for every run")
-    return parser.parse_args()
+    parser.epilog = "After --, more options of `train` for every run, each with its value."
+    return parser.parse_args(words)
 
 
 def _extra(words: list[str]) -> dict[str, object]:
@@ -91,6 +98,9 @@ def _run_all(asked: list[Wanted], rows: Rows, options: argparse.Namespace, enoug
             break
         if rows.find(wanted) is not None:
             continue
+        if row := rows.borrow(wanted):
+            print(f"{row['run']}: the same run, from another study", flush=True)
+            continue
         try:
             _run(wanted, options.out / "runs" / wanted.run_name, rows, left, enough)
         except RunFailed as error:
@@ -105,15 +115,11 @@ def _run(wanted: Wanted, run: Path, rows: Rows, seconds: float, enough: float | 
     if not is_over(run, enough):
         began = time.monotonic()
         arguments = ["--backend", wanted.backend, "--arch", wanted.arch, "--seed", str(wanted.seed), *wanted.options]
-        ended = go_on(run, arguments, seconds, lambda: enough is not None and _best(run) >= enough)
+        ended = go_on(run, arguments, seconds, lambda: enough is not None and best(run) >= enough)
         took = time.monotonic() - began
         print(f"{run.name}: {ended['status']}, test acc {ended['test_acc']}, {took:.0f} s", flush=True)
     if is_over(run, enough):
         rows.add(wanted, row_of(wanted, run, enough))
-
-
-def _best(run: Path) -> float:
-    return best(run) if (run / "run.json").exists() else 0.0
 
 
 def _take(folder: Path, asked: list[Wanted], rows: Rows, enough: float | None) -> None:

@@ -90,6 +90,7 @@ class Wanted:
     recipe: dict[str, Any]
     architecture: Architecture  # as it is trained
     dataset: str
+    precision: str | None  # None: the framework's first
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -148,7 +149,8 @@ class Study:
         values = {**recipe.as_dict(), "dropout": params["dropout"] or "shared"}
         del values["seed"]
         trained = recipe.applied_to(net)
-        return Wanted(self.name, name, backend, seed, arch, tuple(words), values, trained, params["dataset"])
+        images, precision = params["dataset"], params["precision"]
+        return Wanted(self.name, name, backend, seed, arch, tuple(words), values, trained, images, precision)
 
     def _arch(self, name: str) -> str:
         """A file's path is relative to the study's."""

@@ -48,24 +48,27 @@ def is_over(run: Path, enough: float | None) -> bool:
 
 def best(run: Path) -> float:
     """The highest test accuracy after an epoch so far; 0 before the first."""
-    return max((end["test_acc"] or 0.0 for end in _ends(run)), default=0.0)
+    return max((end["test_acc"] or 0.0 for end in ends(run)), default=0.0)
 
 
-def _ends(run: Path) -> list[dict[str, Any]]:
+def ends(run: Path) -> list[dict[str, Any]]:
+    """The event at the end of each epoch; none where there is no run yet."""
+    if not (run / "run.json").exists():
+        return []
     return [event for event in RunDirectory.open(run).events() if event.get("event") == "epoch"]
 
 
 def row_of(wanted: Wanted, run: Path, enough: float | None) -> Row:
     """The row of a run that is over. `status` is "done", "diverged", or "enough" where it was stopped for that."""
     directory = RunDirectory.open(run)
-    facts, result, ends = directory.facts(), directory.result(), _ends(run)
+    facts, result, epochs = directory.facts(), directory.result(), ends(run)
     last = {**facts, **(facts.get("resumed") or [{}])[-1]}
     row: Row = {"case": wanted.case, "backend": wanted.backend, "seed": wanted.seed, "run": run.name}
     row |= {name: result[name] for name in _RESULT}
     row |= {"dataset": facts["dataset"]["name"], "test_acc": result["test_acc"], "loss": result["loss"]}
     for name, key in (("losses", "loss"), ("train_accs", "train_acc"), ("test_accs", "test_acc")):
-        row[name] = [_rounded(end[key]) for end in ends]
-    row["seconds"] = [_rounded(end["seconds"], 1) for end in ends]
+        row[name] = [_rounded(end[key]) for end in epochs]
+    row["seconds"] = [_rounded(end["seconds"], 1) for end in epochs]
     if row["status"] == "interrupted":  # `is_over` said that it may count
         row |= {"status": "enough", "enough": enough}
     row |= {"parameters": wanted.architecture.parameters, "multiply_adds": wanted.architecture.multiply_adds}
@@ -91,14 +94,24 @@ class Rows:
 
     def find(self, wanted: Wanted) -> Row | None:
         """The row of just this run, whatever precision it was computed in."""
-        return next((row for row in self.read() if _answers(row, wanted)), None)
+        return next((row for row in self.read() if answers(row, wanted)), None)
+
+    def borrow(self, wanted: Wanted) -> Row | None:
+        """The row of the same run in another study, with this case's name: it has its row here from then on."""
+        for path in sorted(self.path.parent.glob("*.json")):
+            for row in Rows(path, path.stem).read() if path != self.path and path.with_suffix(".yaml").exists() else []:
+                mine = {**row, "case": wanted.case}
+                same = wanted.precision in (None, row["precision"]) and row["status"] != "enough"
+                if same and answers(mine, wanted) and self.add(wanted, mine):
+                    return mine
+        return None
 
     def add(self, wanted: Wanted, row: Row) -> bool:
         """False, and nothing is changed, where such a run has its row: the first one stays."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".lock")):
             rows = self.read()
-            if any(_answers(other, wanted) for other in rows):
+            if any(answers(other, wanted) for other in rows):
                 return False
             self._write([*rows, row])
         return True
@@ -109,7 +122,8 @@ class Rows:
         write_bytes(self.path, f'{{"study": {json.dumps(self.study)}, "rows": [\n{lines}\n]}}\n'.encode())
 
 
-def _answers(row: Row, wanted: Wanted) -> bool:
+def answers(row: Row, wanted: Wanted) -> bool:
+    """Whether a row is of just this run: its case, framework, seed, recipe, net and images."""
     key = row["case"], row["backend"], row["seed"]
     asked = wanted.recipe, wanted.net, wanted.dataset
     return key == wanted.key and (row["recipe"], row["net"], row["dataset"]) == asked
