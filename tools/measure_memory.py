@@ -4,17 +4,20 @@
 
 What counts is how far the process's resident memory grows at its most, from when the framework is loaded and nothing of
 the net is there: the net, its batch and its dropout masks, a few steps (or predictions), whatever the framework sets up
-for them. A case that is in the file is not measured again. docs/exercises/resources.md shows it beside the prediction.
+for them. A case that is in the file is not measured again. The habits of each framework (nin_multi.footprint) are
+fitted anew to what is there. docs/exercises/resources.md shows both.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,10 @@ import numpy as np
 from nin_multi import launcher, machine, randomness, registry
 from nin_multi.architecture_file import load_architecture
 from nin_multi.files import write_bytes
+from nin_multi.footprint import Load, fit_habits, load_of
 
 STORE = Path(__file__).parents[1] / "docs" / "studies" / "memory.json"
+FITTED_ON = ("nin-mnist", "nin", "alexnet")  # the others show what the fit is worth
 CASE = ("backend", "arch", "what", "batch_size", "precision", "set")
 STEPS = 3
 Row = dict[str, Any]
@@ -43,6 +48,8 @@ def main() -> int:
         row = _in_a_process(case)
         print(f"{' '.join(map(str, case.values()))}: {row['growth_bytes'] / 1e6:.0f} MB", flush=True)
         _write(options.store, [*rows, row])
+    if rows := _rows(options.store):
+        _write(options.store, rows)
     return 0
 
 
@@ -123,7 +130,27 @@ def _write(store: Path, rows: list[Row]) -> None:
     store.parent.mkdir(parents=True, exist_ok=True)
     ordered = sorted(rows, key=lambda row: [str(row[name]) for name in CASE])
     lines = ",\n".join(json.dumps(row) for row in ordered)
-    write_bytes(store, f'{{"rows": [\n{lines}\n]}}\n'.encode())
+    head = f'"fitted_on": {json.dumps(FITTED_ON)},\n"habits": {json.dumps(_habits(rows))}'
+    write_bytes(store, f'{{{head},\n"rows": [\n{lines}\n]}}\n'.encode())
+
+
+def _habits(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """By framework, and of training and of prediction, where enough is known; in float32."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for backend, what in sorted({(row["backend"], row["what"]) for row in rows}):
+        chosen = [row for row in rows if (row["backend"], row["what"], row["precision"]) == (backend, what, "fp32")]
+        chosen = [row for row in chosen if row["arch"] in FITTED_ON]
+        with contextlib.suppress(ValueError):
+            habits = fit_habits([load(row) for row in chosen], [row["growth_bytes"] for row in chosen])
+            found.setdefault(backend, {})[what] = asdict(habits)
+    return found
+
+
+def load(row: Row) -> Load:
+    """What a row's net had to hold."""
+    size = row["tuning"]["micro_batch"]
+    images = row["batch_size"] if size == "all" else min(int(size), row["batch_size"])
+    return load_of(load_architecture(row["arch"]), images, row["batch_size"])
 
 
 if __name__ == "__main__":

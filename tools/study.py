@@ -77,9 +77,8 @@ def _chosen(study: Study, options: argparse.Namespace) -> list[Wanted]:
     cases = options.only.split(",") if options.only else list(study.entry.cases)
     backends = options.backends.split(",") if options.backends else None
     if unknown := sorted(set(cases) - set(study.entry.cases)):
-        raise SystemExit(
-            f"error: --only: {unknown[0]!r} is no case of {study.path}; it has {', '.join(study.entry.cases)}"
-        )
+        there = ", ".join(study.entry.cases)
+        raise UsageError(f"--only: expected cases of {study.path} ({there}), got {unknown[0]!r}")
     return [
         one
         for one in study.wanted()
