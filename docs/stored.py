@@ -16,8 +16,8 @@ from typing import Any
 
 from IPython.display import SVG, Markdown
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent / "tools"))
 
 from study_file import Study, Wanted, read_study  # noqa: E402  (beside the other tools, no package)
 from study_rows import Row, Rows, answers  # noqa: E402
@@ -41,12 +41,12 @@ class Group:
 
 @cache
 def _study(name: str) -> Study:
-    return read_study(ROOT / "docs" / "studies" / f"{name}.yaml")
+    return read_study(DOCS / "studies" / f"{name}.yaml")
 
 
 def groups(name: str, cases: Sequence[str] = ()) -> list[Group]:
     """In the order of the study's file."""
-    rows = Rows(ROOT / "docs" / "studies" / f"{name}.json", name).read()
+    rows = Rows(DOCS / "studies" / f"{name}.json", name).read()
     found: dict[tuple[str, str], Group] = {}
     for one in _study(name).wanted():
         if not cases or one.case in cases:

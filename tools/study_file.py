@@ -138,11 +138,8 @@ class Study:
         arch = self._arch(case.arch or self.entry.arch)
         words = _words(options)
         params = _parsed([*words, "--seed", str(seed)])
-        try:
-            recipe = make_recipe(params)
-            net = load_architecture(arch)
-        except ValueError as error:
-            raise UsageError(f"{self.path}: case {name}: {error}") from None
+        recipe = make_recipe(params)
+        net = load_architecture(arch)
         if params["input"]:
             net = net.with_input(tuple(int(part) for part in params["input"].split("x")))
         # What `train` decides for a CPU; where images stay on a GPU the option has to be named.
