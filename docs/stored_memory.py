@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from IPython.display import SVG, Markdown
+from stored_pictures import plain_ticks
 
 from nin_multi.architecture_file import load_architecture
 from nin_multi.cli.summary import summarise
@@ -53,21 +54,31 @@ def _load(row: Row) -> Any:
 
 
 def memory(*arches: str) -> Markdown:
-    """Growth of a process, predicted and measured, as each framework computes by default."""
+    """Growth of a process, predicted, measured and how far off, as each framework computes by default."""
     stored = _stored()
-    head = ["net", "batch", "framework", "precision", "what", "predicted, MB", "measured, MB", "off by"]
+    head = ["net", "batch", "framework", "training: predicted, MB", "measured", "off by"]
+    head += ["prediction: predicted, MB", "measured", "off by"]
     rows = [row for row in stored["rows"] if row["arch"] in arches and not row["set"]]
-    rows.sort(
-        key=lambda row: (arches.index(row["arch"]), row["batch_size"], row["backend"], row["precision"] != "fp32")
-    )
-    lines = []
+    cases: dict[tuple[int, int, str, str], dict[str, Row]] = {}
     for row in rows:
-        expected, found = predicted(row, stored["habits"]), row["growth_bytes"]
-        words = ["-", f"{found / 1e6:.0f}", "-"]
-        if expected is not None:
-            words = [f"{expected / 1e6:.0f}", f"{found / 1e6:.0f}", f"{100 * (expected / found - 1):+.0f} %"]
-        lines.append([row["arch"], str(row["batch_size"]), row["backend"], row["precision"], row["what"], *words])
+        case = arches.index(row["arch"]), row["batch_size"], row["backend"], row["precision"]
+        cases.setdefault(case, {})[row["what"]] = row
+    lines = []
+    for (net, size, backend, precision), kinds in sorted(cases.items()):
+        cells = [_figures(kinds.get(what), stored["habits"]) for what in ("training", "prediction")]
+        name = backend if precision == "fp32" else f"{backend}, {precision}"
+        lines.append([arches[net], str(size), name, *cells[0], *cells[1]])
     return Markdown(_markdown(head, *lines) + "\n\n" + _source(rows))
+
+
+def _figures(row: Row | None, habits: dict[str, Any]) -> tuple[str, str, str]:
+    """Predicted, measured, off by."""
+    if row is None:
+        return ("-", "-", "-")
+    expected, found = predicted(row, habits), row["growth_bytes"]
+    if expected is None:
+        return ("-", f"{found / 1e6:.0f}", "-")
+    return (f"{expected / 1e6:.0f}", f"{found / 1e6:.0f}", f"{100 * (expected / found - 1):+.0f}\u00a0%")
 
 
 def _source(rows: list[Row]) -> str:
@@ -128,6 +139,8 @@ def picture() -> SVG:
                     **fill,
                 )
         axes.set(xscale="log", yscale="log", xlabel="measured, MB", ylabel="predicted from the spec, MB")
+        plain_ticks(axes.xaxis)
+        plain_ticks(axes.yaxis)
         axes.legend(fontsize=6)
         axes.grid(alpha=0.3)
         return SVG(data=to_svg(figure, "Memory predicted and measured").decode())

@@ -65,5 +65,15 @@ def cost(groups: Sequence[Group], column: str) -> bytes:
                 axes.annotate(group.case, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=6)
         axes.set(xscale="log", xlabel=column, ylabel="test accuracy")
         axes.margins(x=0.2, y=0.15)
+        plain_ticks(axes.xaxis)
         axes.grid(alpha=0.3, which="both")
         return to_svg(figure, f"Test accuracy over {column}")
+
+
+def plain_ticks(axis: Any) -> None:
+    """Numbers such as 100,000 along a scale of powers, at 1, 2 and 5 times each."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axis.set_minor_formatter(FuncFormatter(lambda x, _: ""))

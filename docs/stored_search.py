@@ -59,7 +59,7 @@ def best() -> Markdown:
     """The best trial on the images that have not chosen it."""
     found = _stored().get("best")
     if not found:
-        return Markdown(NOT_RUN)
+        return Markdown("")
     words = (
         f"Best is trial {found['number']} (`{found['run']}`): {found['judged_acc']:.4f} on the images that judged it"
     )
@@ -72,7 +72,7 @@ def importances() -> SVG | Markdown:
     """How much each hyper-parameter mattered (PED-ANOVA, Watanabe, Bansal and Hutter, 2023)."""
     found = _stored().get("importances")
     if not found:
-        return Markdown("*Too few trials are stored to say what mattered.*")
+        return Markdown("")
     with style():
         from matplotlib.figure import Figure
 
@@ -89,7 +89,7 @@ def history() -> SVG | Markdown:
         (trial["number"], trial["test_accs"][-1], trial["state"]) for trial in _stored()["trials"] if trial["test_accs"]
     ]
     if not found:
-        return Markdown(NOT_RUN)
+        return Markdown("")
     with style():
         from matplotlib.figure import Figure
 

@@ -109,7 +109,8 @@ def _enqueue_what_was_cut_off(study: optuna.Study) -> None:
     taken = {trial.user_attrs.get(GOES_ON) for trial in trials}
     for trial in trials:
         run = trial.user_attrs.get(CUT_OFF)
-        if run and trial.number not in taken and Path(run, "run.json").exists():
+        is_here = run and (Path(run, "run.json").exists() or "run_dir" not in trial.user_attrs)  # or it never began
+        if is_here and trial.number not in taken:
             study.enqueue_trial(trial.params, user_attrs={GOES_ON: trial.number, "run": run})
 
 
