@@ -9,14 +9,14 @@ Definition = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def program_parts(source: str) -> Mapping[str, str]:
-    """The pieces of a program by name, in its order; joined they are the program again, to the last blank line.
+    r"""The pieces of a program by name, in its order; joined they are the program again, to the last blank line.
 
     "docstring"; "imports", all that stands before the first definition; each top-level function and class by its name,
     comments right above it included; "__main__", what stands after the last. A piece that is not there has no name.
     Raises SyntaxError.
 
-    >>> program_parts('import sys\\n\\n\\ndef leave():\\n    sys.exit()\\n')["leave"]
-    'def leave():\\n    sys.exit()\\n'
+    >>> program_parts('import sys\n\n\ndef leave():\n    sys.exit()\n')["leave"]
+    'def leave():\n    sys.exit()\n'
     """
     lines = source.splitlines(keepends=True)
     starts = list(_starts(ast.parse(source), lines))
