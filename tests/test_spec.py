@@ -426,7 +426,8 @@ def test_pool_padding_is_at_most_half_the_kernel(kind: str) -> None:
 
 
 def test_the_vocabulary_is_complete() -> None:
-    words = "conv2d relu max_pool2d avg_pool2d dropout global_avg_pool2d flatten linear nin_block"
+    words = "conv2d relu max_pool2d avg_pool2d dropout global_avg_pool2d flatten linear nin_block "
+    words += "maxout local_response_norm se_block sk_block"
     assert list(LAYER_TYPES) == words.split()
 
 
