@@ -15,8 +15,12 @@ from nin_multi.spec import (
     Flatten,
     GlobalAvgPool2d,
     Linear,
+    LocalResponseNorm,
+    Maxout,
     MaxPool2d,
     ReLU,
+    SEBlock,
+    SKBlock,
     TracedLayer,
 )
 
@@ -182,6 +186,21 @@ def write_layer(traced: TracedLayer) -> Call:
             return call("Flatten")
         case Linear():
             return call("Linear", traced.input[1], layer.out_features, bias=unless(layer.bias, True))
+        case Maxout():
+            return call("Maxout", layer.pieces)
+        case LocalResponseNorm():
+            return call("LocalResponseNorm", layer.size, layer.alpha, layer.beta, layer.k)
+        case SEBlock():
+            return call("SEBlock", traced.input[1], layer.squeezed(traced.input[1]))
+        case SKBlock():
+            return call(
+                "SKBlock",
+                traced.input[1],
+                layer.out_channels,
+                kernel_sizes=layer.kernel_sizes,
+                middle=layer.squeezed,
+                stride=unless(pair(layer.stride), 1),
+            )
         case _:
             raise unsupported("numpy", traced)
 
