@@ -74,6 +74,7 @@ def _weights(wishes: Wishes) -> tuple[Architecture, Params, str]:
     """Architecture, parameters, and what they are in words that hold no path."""
     from nin_multi.cli.stored import read_stored
     from nin_multi.errors import UsageError
+    from nin_multi.export.onnx_file import check_length
     from nin_multi.randomness import initial_parameters
 
     seed = wishes.seed or 0
@@ -81,6 +82,7 @@ def _weights(wishes: Wishes) -> tuple[Architecture, Params, str]:
         raise UsageError(f"--seed: expected 0 to 2^63 - 1, got {seed}")
     if wishes.weights is None:
         architecture = load_architecture(wishes.arch or "nin", wishes.size, allow_large=wishes.allow_large)
+        check_length(architecture)  # before so many are drawn
         return architecture, initial_parameters(architecture, seed), f"the initial weights of seed {seed}"
     if wishes.seed is not None:
         raise UsageError("--seed: it draws initial weights, and --weights names others; leave one of the two out")

@@ -24,6 +24,15 @@ ALLOWED = 1e-5  # how far onnxruntime's logits may be from the oracle's, relativ
 LARGEST = 2**31 - 2**20  # bytes of parameters: a protobuf message ends at 2 GiB, and has names and shapes too
 
 
+def check_length(architecture: Architecture) -> None:
+    """Raises UsageError where the parameters are more than an ONNX file holds."""
+    most, count = LARGEST // 4, architecture.parameters
+    if count > most:
+        raise UsageError(
+            f"architecture {architecture.name!r}: expected at most {most:,} parameters for one ONNX file, got {count:,}"
+        )
+
+
 def onnx_model(architecture: Architecture, params: Params, weights: str) -> bytes:
     """The content of an ONNX file; the same for the same arguments.
 
@@ -38,8 +47,8 @@ def onnx_model(architecture: Architecture, params: Params, weights: str) -> byte
         CheckpointError: parameters of another architecture.
         UsageError: more parameters than an ONNX file can hold.
     """
+    check_length(architecture)
     check_params(architecture, params)
-    _check_length(architecture)
     onnx = import_framework("onnx", extra=EXTRA)
     from nin_multi.export.onnx_graph import make_graph
 
@@ -90,19 +99,10 @@ def logits_error(content: bytes, architecture: Architecture, params: Params, cou
     return relative_error(run_model(content, x), oracle.logits(x))
 
 
-def _check_length(architecture: Architecture) -> None:
-    count = architecture.parameters
-    if 4 * count > LARGEST:
-        raise UsageError(
-            f"architecture {architecture.name!r}: expected at most {LARGEST // 4:,} parameters, which is what an ONNX file "
-            f"holds, got {count:,}"
-        )
-
-
 def _describe(architecture: Architecture, weights: str) -> str:
     """What the file says of itself; no path, no time: equal nets are equal files."""
-    size = "x".join(map(str, architecture.input))
+    size, version = "x".join(map(str, architecture.input)), machine.own_version()
     return (
-        f"{architecture.name}, made by nin_multi {machine.own_version()} export --format onnx: images of {size} as "
-        f"float32 in [0, 1] to logits of {architecture.classes} classes; {architecture.parameters:,} parameters: {weights}."
+        f"{architecture.name}, by nin_multi {version} export --format onnx: images of {size} as float32 in [0, 1] to "
+        f"logits of {architecture.classes} classes; {architecture.parameters:,} parameters, {weights}."
     )

@@ -103,6 +103,42 @@ def test_gradients_of_random_architectures(architecture: Architecture) -> None:
         assert_near(gradient, gradients[name], name)
 
 
+UNITS = [
+    {"type": "maxout", "pieces": 3},
+    {"type": "local_response_norm", "size": 3, "alpha": 0.5, "beta": 0.6, "k": 1.5},
+    {"type": "se_block", "reduction": 2},
+    {"type": "sk_block", "out_channels": 4, "kernel_sizes": [1, 5, 3], "stride": [2, 1], "min_channels": 3},
+]
+
+
+@pytest.mark.parametrize("layer", UNITS, ids=lambda layer: str(layer["type"]))
+def test_gradients_of_newer_layers(layer: dict[str, Any]) -> None:
+    """By differences of the loss, for every parameter and the image. A convolution before it has a say, too."""
+    before = {"type": "conv2d", "out_channels": 6, "kernel_size": 2}
+    after = [{"type": "flatten"}, {"type": "linear", "out_features": 3}]
+    architecture = Architecture.model_validate({"name": "unit", "input": [2, 5, 6], "layers": [before, layer, *after]})
+    program, (x, y) = run(architecture), batch(architecture, 3)
+    net, x = filled(program, beginning(architecture)), x.astype(np.float64)
+
+    def loss() -> float:
+        return program["cross_entropy"](net.forward(x), y)[0]
+
+    by_x = net.backward(program["cross_entropy"](net.forward(x), y)[1])
+    held = {prefix + name: layer.gradients[name] for prefix, layer in net.named_layers() for name in layer.parameters}
+    arrays = {**net.named_parameters(), "x": x}
+    assert list(arrays) == [*architecture.parameter_shapes(), "x"]
+    for name, gradient in {**held, "x": by_x}.items():
+        found, flat = np.zeros(gradient.size), arrays[name].reshape(-1)
+        for i in range(flat.size):
+            before_it = flat[i]
+            flat[i] = before_it + 1e-5
+            above = loss()
+            flat[i] = before_it - 1e-5
+            found[i] = (above - loss()) / 2e-5
+            flat[i] = before_it
+        np.testing.assert_allclose(found, gradient.reshape(-1), rtol=1e-5, atol=1e-8, err_msg=name)
+
+
 def test_what_is_dropped_gets_no_gradient() -> None:
     architecture = parse_architecture(
         "name: drop\ninput: [3, 8, 8]\nlayers:\n  - {type: dropout, rate: 0.2}\n  - {type: flatten}\n"
