@@ -187,11 +187,11 @@ def write_layer(traced: TracedLayer) -> Call:
         case Linear():
             return call("Linear", traced.input[1], layer.out_features, bias=unless(layer.bias, True))
         case Maxout():
-            return call("Maxout", layer.pieces)
+            return call("Maxout", pieces=layer.pieces)
         case LocalResponseNorm():
-            return call("LocalResponseNorm", layer.size, layer.alpha, layer.beta, layer.k)
+            return call("LocalResponseNorm", size=layer.size, alpha=layer.alpha, beta=layer.beta, k=layer.k)
         case SEBlock():
-            return call("SEBlock", traced.input[1], layer.squeezed(traced.input[1]))
+            return call("SEBlock", traced.input[1], middle=layer.squeezed(traced.input[1]))
         case SKBlock():
             return call(
                 "SKBlock",

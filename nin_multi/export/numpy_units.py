@@ -5,7 +5,7 @@ from __future__ import annotations
 UNITS = {
     "Maxout": '''
 class Maxout(Layer):
-    """The largest of every few channels that follow one another; of equals, the first."""
+    """The largest of each few channels that follow one another, or the first of those."""
 
     def __init__(self, pieces):
         super().__init__()
@@ -29,19 +29,22 @@ class LocalResponseNorm(Layer):
         super().__init__()
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
-    def over_channels(self, x):
-        """For each channel, the sum over those around it, `size` of them."""
-        half = self.size // 2
-        padded = np.pad(x, ((0, 0), (half, half), (0, 0), (0, 0)))
-        return sum(padded[:, i : i + x.shape[1]] for i in range(self.size))
+    def with_neighbours(self, x):
+        """For each channel, the sum over it and those beside it, half the size away."""
+        total = x.copy()
+        for i in range(1, self.size // 2 + 1):
+            total[:, i:] += x[:, :-i]
+            total[:, :-i] += x[:, i:]
+        return total
 
     def forward(self, x):
-        self.x, self.base = x, self.k + self.alpha * self.over_channels(x**2)
-        return x / self.base**self.beta
+        self.x, self.base = x, self.k + self.alpha * self.with_neighbours(x**2)
+        self.power = self.base**-self.beta
+        return x * self.power
 
     def backward(self, g):
-        shared = self.over_channels(g * self.x * self.base ** (-self.beta - 1))
-        return g / self.base**self.beta - 2 * self.alpha * self.beta * self.x * shared
+        shared = self.with_neighbours(g * self.x * self.power / self.base)
+        return g * self.power - 2 * self.alpha * self.beta * self.x * shared
 ''',
     "SEBlock": '''
 class SEBlock(Layer):
@@ -56,7 +59,7 @@ class SEBlock(Layer):
         self.x = x
         self.z = self.children["reduce"].forward(x.mean((2, 3)))
         scores = self.children["expand"].forward(np.maximum(self.z, 0))
-        self.gates = 1 / (1 + np.exp(-scores))
+        self.gates = (1 + np.tanh(scores / 2)) / 2  # the sigmoid
         return x * self.gates[:, :, None, None]
 
     def backward(self, g):
@@ -84,7 +87,7 @@ class SKBlock(Layer):
     def forward(self, x):
         branches = [np.maximum(one.forward(x), 0) for one in self.of_each("branch")]
         self.u = np.stack(branches)  # (branches, N, C, H, W)
-        self.z = self.children["reduce"].forward(sum(branches).mean((2, 3)))
+        self.z = self.children["reduce"].forward(self.u.sum(0).mean((2, 3)))
         positive = np.maximum(self.z, 0)
         scores = np.stack([one.forward(positive) for one in self.of_each("select")])
         powers = np.exp(scores - scores.max(0))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,12 +114,36 @@ UNITS = [
 ]
 
 
+def test_the_style_of_newer_layers_is_ruffs(tmp_path: Path) -> None:
+    for layer in UNITS:
+        source = registry.load("numpy").source(with_unit({**layer, "name": "n" * 64}))
+        (tmp_path / f"{layer['type']}.py").write_text(source)
+    rules = ["--isolated", "--no-cache", "--select", "E4,E5,E7,E9,F,I,UP,B"]
+    for words in (["check", *rules], ["format", "--isolated", "--no-cache", "--diff"]):
+        found = subprocess.run(
+            [sys.executable, "-m", "ruff", *words, "."], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert found.returncode == 0, found.stdout + found.stderr
+
+
+def with_unit(layer: dict[str, Any]) -> Architecture:
+    before = {"type": "conv2d", "out_channels": 6, "kernel_size": 2}
+    after = [{"type": "flatten"}, {"type": "linear", "out_features": 3}]
+    return Architecture.model_validate({"name": "unit", "input": [2, 5, 6], "layers": [before, layer, *after]})
+
+
+@pytest.mark.parametrize("layer", UNITS, ids=lambda layer: str(layer["type"]))
+def test_newer_layers_are_the_oracles(layer: dict[str, Any]) -> None:
+    architecture = with_unit(layer)
+    params, (x, _) = beginning(architecture), batch(architecture, 4)
+    found = filled(run(architecture), params).forward(x.astype(np.float64))
+    assert found.tobytes() == NumpyNetwork(architecture, params).logits(x).tobytes()
+
+
 @pytest.mark.parametrize("layer", UNITS, ids=lambda layer: str(layer["type"]))
 def test_gradients_of_newer_layers(layer: dict[str, Any]) -> None:
     """By differences of the loss, for every parameter and the image. A convolution before it has a say, too."""
-    before = {"type": "conv2d", "out_channels": 6, "kernel_size": 2}
-    after = [{"type": "flatten"}, {"type": "linear", "out_features": 3}]
-    architecture = Architecture.model_validate({"name": "unit", "input": [2, 5, 6], "layers": [before, layer, *after]})
+    architecture = with_unit(layer)
     program, (x, y) = run(architecture), batch(architecture, 3)
     net, x = filled(program, beginning(architecture)), x.astype(np.float64)
 
