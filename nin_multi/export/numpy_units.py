@@ -5,7 +5,7 @@ from __future__ import annotations
 UNITS = {
     "Maxout": '''
 class Maxout(Layer):
-    """The largest of each few channels that follow one another, or the first of those."""
+    """The largest of each few channels in a row; of equal ones, the first."""
 
     def __init__(self, pieces):
         super().__init__()
