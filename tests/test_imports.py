@@ -126,7 +126,7 @@ def name_of(path: Path) -> str:
 def test_there_is_something_to_scan() -> None:
     assert len(CORE) > 10
     assert {"nin_torch", "nin_mindspore", "nin_mxnet"} <= ADAPTERS
-    assert "nin_multi.spec.Architecture" in set(imported(ROOT / "nin_multi" / "oracle.py"))
+    assert "nin_multi.spec.Architecture" in set(imported(ROOT / "nin_multi" / "oracle" / "backend.py"))
 
 
 @pytest.mark.parametrize("path", CORE, ids=name_of)
