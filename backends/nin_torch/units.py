@@ -6,7 +6,6 @@ Shape letters: N batch, C channels, H height, W width, F features, D channels in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -55,10 +54,11 @@ class SKBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         images = [torch.relu(layer(x)) for layer in self._each("branch")]  # B times (N, C, H, W)
-        z = torch.relu(self.reduce(reduce(torch.add, images).mean((2, 3))))  # (N, D)
+        z = torch.relu(self.reduce(sum(images[1:], images[0]).mean((2, 3))))  # (N, D)
         scores = torch.stack([layer(z) for layer in self._each("select")], 1)  # (N, B, C)
         weights = scores.softmax(1)[..., None, None].unbind(1)  # B times (N, C, 1, 1)
-        return reduce(torch.add, [weight * image for weight, image in zip(weights, images, strict=True)])
+        weighed = [weight * image for weight, image in zip(weights, images, strict=True)]
+        return sum(weighed[1:], weighed[0])
 
     def _each(self, name: str) -> list[nn.Module]:
         return [self.get_submodule(f"{name}{i}") for i in range(1, self.count + 1)]
