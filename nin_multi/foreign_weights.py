@@ -100,7 +100,7 @@ def _count(layers: tuple[TracedLayer, ...], before: str, relu_takes_an_index: bo
             place = f"{before}{index}."
             yield from _count(traced.inner, place, relu_takes_an_index)
             if not traced.inner:
-                yield from ((name, place + name.rpartition(".")[2]) for name in traced.parameters)
+                yield from ((name, place + name.removeprefix(f"{traced.name}.")) for name in traced.parameters)
             index += 1
         previous = traced.layer
 
