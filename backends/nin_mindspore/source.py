@@ -124,7 +124,7 @@ class Maxout(nn.Cell):
 ''',
     "LocalResponseNorm": '''
 class LocalResponseNorm(nn.Cell):
-    """Normalization by neighbouring channels; MindSpore's own often fails on the CPU."""
+    """Normalization by neighbouring channels; MindSpore's own may fail on a CPU."""
 
     def __init__(self, channels, size, alpha, beta, k):
         super().__init__()
@@ -137,7 +137,8 @@ class LocalResponseNorm(nn.Cell):
         sums = mindspore.ops.matmul(self.neighbours, squares).reshape(x.shape)
         # In float64: the exponential is not exact in float32, and the power slow.
         divisor = (self.k + self.alpha * sums).astype(mindspore.float64)
-        return x * mindspore.ops.exp(-self.beta * mindspore.ops.log(divisor)).astype(x.dtype)
+        power = mindspore.ops.exp(-self.beta * mindspore.ops.log(divisor))
+        return x * power.astype(x.dtype)
 ''',
     "SEBlock": '''
 class SEBlock(nn.Cell):
@@ -176,8 +177,10 @@ class SKBlock(nn.Cell):
         images = [mindspore.ops.relu(branch(x)) for branch in self.branches]
         z = mindspore.ops.relu(self.reduce(mindspore.ops.addn(images).mean((2, 3))))
         scores = mindspore.ops.stack([select(z) for select in self.selects], 1)
-        weights = mindspore.ops.unstack(mindspore.ops.softmax(scores, 1).expand_dims(3).expand_dims(4), 1)
-        return mindspore.ops.addn([weights[i] * image for i, image in enumerate(images)])
+        shares = mindspore.ops.softmax(scores, 1).expand_dims(3).expand_dims(4)
+        weights = mindspore.ops.unstack(shares, 1)
+        weighed = [weights[i] * image for i, image in enumerate(images)]
+        return mindspore.ops.addn(weighed)
 ''',
 }
 

@@ -112,11 +112,11 @@ class SKBlock(HybridBlock):
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         images = [F.relu(layer(x).as_nd_ndarray()) for layer in self._each("branch")]  # B times (N, C, H, W)
-        z = self.reduce(_means(F, F.add_n(*images)))  # (N, D)
+        z = self.reduce(_means(F, sum(images[1:], images[0])))  # (N, D)
         scores = F.stack(*[layer(z).as_nd_ndarray() for layer in self._each("select")], axis=1)  # (N, B, C)
         weights = F.split(F.softmax(scores, axis=1), num_outputs=self._count, axis=1, squeeze_axis=True)
         weighed = [_weigh(F, image, weight) for image, weight in zip(images, weights, strict=True)]
-        return as_around(F.add_n(*weighed))
+        return as_around(sum(weighed[1:], weighed[0]))
 
     def _each(self, name: str) -> list[Any]:
         return [self._children[f"{name}{i}"] for i in range(1, self._count + 1)]

@@ -97,7 +97,7 @@ def off_zero(value: Array) -> list[float]:
 
 
 def nearest_decision(posed: Problem) -> float:
-    """Of every ReLU's input, every pool's window and every maxout's pieces. What is exactly 0 is 0 in any arithmetic."""
+    """Of every ReLU's input, every window and every maxout's pieces. What is exactly 0 is 0 in any arithmetic."""
     nearest = math.inf
     for part, value, scale in in_training(posed):
         found: list[float] = []
@@ -107,8 +107,8 @@ def nearest_decision(posed: Problem) -> float:
             found = list(gaps(part.layer, value, part.output))
         if isinstance(part.layer, Maxout):
             found = list(pieces(part.layer, value))
-        for given in inside(part, value, posed):
-            nearest = min(nearest, min(off_zero(given), default=math.inf) / (math.sqrt(np.mean(given**2)) or 1.0))
+        for before in inside(part, value, posed):
+            nearest = min(nearest, min(off_zero(before), default=math.inf) / (math.sqrt(np.mean(before**2)) or 1.0))
         nearest = min(nearest, min(found, default=math.inf) / scale)
     return nearest
 

@@ -37,15 +37,20 @@ input: [2, 19, 14]
 layers:
   - {type: conv2d, out_channels: 6, kernel_size: [3, 2], stride: [1, 2], padding: [2, 1], bias: false}
   - {type: relu}
+  - {type: local_response_norm, size: 3, alpha: 0.3, beta: 0.6, k: 1.5}
   - {type: max_pool2d, kernel_size: 2, stride: 3, padding: 1, ceil_mode: true}
   - {type: dropout, rate: 0.2}
+  - {type: sk_block, out_channels: 6, kernel_sizes: [1, 3, 5], stride: [2, 1], reduction: 2, min_channels: 2}
+  - {type: maxout, pieces: 2}
   - {type: nin_block, out_channels: 5, kernel_size: 2, mlp_channels: [7], final_relu: false}
+  - {type: se_block, reduction: 3}
   - {type: avg_pool2d, kernel_size: [3, 2], stride: [2, 3], padding: [1, 0], ceil_mode: true}
   - {type: conv2d, out_channels: 8, kernel_size: 1}
   - {type: flatten}
   - {type: linear, out_features: 9}
   - {type: relu}
   - {type: dropout, rate: 0.5}
+  - {type: maxout, pieces: 3}
   - {type: linear, out_features: 4, bias: false}
 """)
 
