@@ -110,6 +110,53 @@ def test_values_are_the_oracles(backend: Backend, architecture: Architecture) ->
     assert list(report.layers) == [row.name for row in problem.architecture.walk()]
 
 
+FIRST_UNITS = {
+    "sk": "{type: sk_block, out_channels: 6, kernel_sizes: [5, 1], stride: 2, min_channels: 3}",
+    "se": "{type: se_block, reduction: 2}",
+    "lrn": "{type: local_response_norm, size: 7, alpha: 0.2}",  # reaches over all channels
+    "maxout": "{type: maxout, pieces: 2}",
+}
+
+
+@pytest.mark.parametrize("first", FIRST_UNITS.values(), ids=FIRST_UNITS)
+def test_units_that_see_the_image_itself(backend: Backend, first: str) -> None:
+    """Of images nobody wants a gradient, and fast paths may leave it out; of the layers that follow they must not."""
+    rest = "[{type: sk_block, out_channels: 4}, {type: flatten}, {type: linear, out_features: 3}]"
+    architecture = parse_architecture(f"name: first\ninput: [4, 9, 6]\nlayers: [{first}, {rest[1:]}")
+    problem = checks.clear_problem(architecture, 2)
+    truth = checks.find_truth(problem, 0)
+    parts = ("parameters", "activations", "training")
+    report = checks.verify(backend, problem, truth, device="cpu", precision=backend.precisions[0], parts=parts)
+    assert report.findings == []
+    assert problem.is_clear
+
+
+@pytest.mark.parametrize("size", [(3, 5, 4), (3, 1, 1)], ids=["image", "features"])
+def test_of_equal_pieces_the_first_passes_the_gradient_on(backend: Backend, size: tuple[int, int, int]) -> None:
+    """Of filters that are alike only the first of each three moves."""
+    made, flat = "{type: conv2d, out_channels: 6, kernel_size: 1}", "{type: flatten}"
+    layers = [made, flat, "{type: maxout, pieces: 3}"] if size[1] == 1 else [made, "{type: maxout, pieces: 3}", flat]
+    architecture = parse_architecture(f"name: ties\ninput: {list(size)}\nlayers: [{', '.join(layers)}]")
+    params = random_params(architecture)
+    for name, value in params.items():
+        params[name] = np.repeat(value[:1], 6, axis=0)
+    x, y = images(architecture, 3), labels(architecture, 3)
+    _, gradients = build(backend, architecture, params).loss_and_gradients(x, y, {})
+    _, expected = build(ORACLE, architecture, params).loss_and_gradients(x, y, {})
+    for name, value in gradients.items():
+        assert relative(value, expected[name]) < 1e-5, name
+        assert [bool(each.any()) for each in value] == [True, False, False] * 2
+
+
+def test_layers_are_timed_one_by_one_and_units_as_one(backend: Backend) -> None:
+    """By the spec's names, those inside blocks too."""
+    place: dict[str, Any] = {"device": "cpu", "precision": backend.precisions[0]}
+    x = images(EVERYTHING, 2)
+    times = list(backend.layer_times(EVERYTHING, random_params(EVERYTHING), x, **place, repeats=1))
+    assert [name for name, *_ in times] == [row.name for row in EVERYTHING.walk() if not row.inner]
+    assert all(forward > 0 and backward >= 0 for _, forward, backward in times)
+
+
 def test_other_precisions_are_near_the_default(backend: Backend) -> None:
     """bf16 keeps 8 bits of a product's factors: the loss moves by about 2^-8, and no more."""
     params, x, y = random_params(EVERYTHING), images(EVERYTHING, 4), labels(EVERYTHING, 4)
