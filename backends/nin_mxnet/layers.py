@@ -92,7 +92,7 @@ def compile_layer(traced: TracedLayer) -> HybridBlock:
                 in_units=traced.input[1],
             )
         case Maxout():
-            return units.Maxout(layer.pieces, traced.output[1:])
+            return units.Maxout(layer.pieces, has_area=len(traced.input) == 4)
         case LocalResponseNorm():
             # It divides alpha by the size, which the spec does not.
             return units.LocalResponseNorm(layer.size, alpha=layer.size * layer.alpha, beta=layer.beta, k=layer.k)

@@ -7,7 +7,6 @@ Shape letters: N batch, C channels, H height, W width, F features, D channels in
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock, nn
 from mxnet.util import is_np_array
 
-from nin_multi.spec import Pool2d, Shape, TracedLayer
+from nin_multi.spec import Pool2d, TracedLayer
 
 
 class CeilPool2D(HybridBlock):
@@ -55,22 +54,21 @@ class CeilAvgPool2D(CeilPool2D):
 
 
 class Maxout(HybridBlock):
-    """The largest of each `pieces` channels that follow one another: (N, C, H, W) or (N, F), C / pieces come out.
+    """The largest of each `pieces` channels that follow one another: (N, C, H, W) or (N, F), C / pieces come out."""
 
-    `shape` is what comes out of one example: a graph does not know what comes in.
-    """
-
-    def __init__(self, pieces: int, shape: Shape) -> None:
+    def __init__(self, pieces: int, *, has_area: bool) -> None:
         super().__init__()
-        self._shape = (-1, *shape)
-        self._groups = (-1, shape[0], pieces, math.prod(shape[1:]))
+        self._has_area = has_area  # a graph does not know what comes in
+        self._groups = (0, -4, -1, pieces, -3)  # batch as it is, channels split in two, height and width made one
         self._window = {"kernel": (pieces, 1), "stride": (pieces, 1)}
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
+        x = x.as_nd_ndarray() if self._has_area else F.reshape(x.as_nd_ndarray(), shape=(0, 0, 1, 1))
+        groups = F.reshape(x, shape=self._groups)  # (N, C / pieces, pieces, H * W)
         # A pool, for of equal values the first passes its gradient on; with `F.max`, each of them does.
-        groups = F.reshape(x.as_nd_ndarray(), shape=self._groups)  # (N, C / pieces, pieces, H * W)
-        y = F.Pooling(groups, pool_type="max", pooling_convention="valid", **self._window)
-        return as_around(F.reshape(y, shape=self._shape))
+        largest = F.Pooling(groups, pool_type="max", pooling_convention="valid", **self._window)
+        y = F.reshape_like(largest, x, lhs_begin=2, lhs_end=4, rhs_begin=2, rhs_end=4)
+        return as_around(y if self._has_area else F.flatten(y))
 
 
 class LocalResponseNorm(HybridBlock):

@@ -41,11 +41,11 @@ def nearest(followers: Sequence[TracedLayer], value: Array, masks: Masks) -> flo
 
 def nearest_inside(traced: TracedLayer, x: Array, params: Mapping[str, Array]) -> float:
     """The same for the ReLUs within a unit, each relative to what it is given; infinite where there is none."""
-    found = [float(_off_zero(value).min()) / scale_of(value) for value in _inside(traced, x, params)]
+    found = [float(_off_zero(value).min()) / scale_of(value) for value in given_inside(traced, x, params)]
     return min(found, default=np.inf)
 
 
-def _inside(traced: TracedLayer, x: Array, params: Mapping[str, Array]) -> Iterator[Array]:
+def given_inside(traced: TracedLayer, x: Array, params: Mapping[str, Array]) -> Iterator[Array]:
     """What each ReLU within a unit is given."""
     layer, name = traced.layer, traced.name
     if isinstance(layer, SEBlock):

@@ -227,7 +227,7 @@ IN_UNITS = tuple(
         ("ReLU left out in between", "activation", "se1", "its ReLU is left out"),
         ("second bias not added", "activation", "se1", "the bias of expand is left out"),
         ("squeezed by the maximum", "activation", "se1", "it squeezes by the largest value"),
-        ("gates without a gradient", "gradient", "se1.expand.bias", "nothing reaches se1.reduce.weight and 3 more"),
+        ("gates without a gradient", "gradient", "se1.expand.bias", "nothing reaches se1.expand.weight and 3 more"),
         ("softmax over the channels", "activation", "sk1", "its softmax goes over the channels"),
         ("branches added without shares", "activation", "sk1", "added up without their shares"),
         ("shares exchanged", "activation", "sk1", "come in the opposite order"),

@@ -69,14 +69,9 @@ def _selected(unit: Any, F: Any, x: Any, activation: str | None = "relu", share:
     return units._weigh(F, images[0], weights[0]) + units._weigh(F, images[1], weights[1])
 
 
-def _pieces(unit: Any, F: Any, x: Any) -> Any:
-    """(N, C / pieces, pieces, H * W)."""
-    return F.reshape(x, shape=unit._groups)
-
-
-def _take_far_apart(unit: Any, F: Any, x: Any) -> Any:
-    _, groups, pieces, area = unit._groups
-    return F.reshape(F.max(F.reshape(x, shape=(-1, pieces, groups, area)), axis=1), shape=unit._shape)
+def _group(F: Any, x: Any, *sizes: int) -> Any:
+    """(N, C, H, W) with the channels in so many groups of so many."""
+    return F.reshape(x, shape=(0, -4, *sizes, 0, 0))
 
 
 PLANTINGS: dict[str, Planting] = {
@@ -93,8 +88,6 @@ PLANTINGS: dict[str, Planting] = {
     "softmax over the channels": _forward(SKBlock, partial(_selected, share=partial(_softmax, axis=2))),
     "branches added without shares": _forward(SKBlock, partial(_selected, share=lambda F, x: F.ones_like(x))),
     "branches' ReLUs left out": _forward(SKBlock, partial(_selected, activation=None)),
-    "pieces far apart": _forward(Maxout, _take_far_apart),
-    "mean of the pieces": _forward(
-        Maxout, lambda unit, F, x: F.reshape(F.mean(_pieces(unit, F, x), axis=2), shape=unit._shape)
-    ),
+    "pieces far apart": _forward(Maxout, lambda _, F, x: F.max(_group(F, x, 3, -1), axis=1)),
+    "mean of the pieces": _forward(Maxout, lambda _, F, x: F.mean(_group(F, x, -1, 3), axis=2)),
 }

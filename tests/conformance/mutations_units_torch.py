@@ -40,6 +40,11 @@ def _gated(
     return x * gate(scores)[:, :, None, None]
 
 
+def _without_gradient(scores: Any) -> Any:
+    """Zeros, not none at all, which would be noticed by itself."""
+    return torch.sigmoid(scores.detach() + 0.0 * scores)
+
+
 def _selected(unit: Any, x: Any, activation: Any = torch.relu, share: Any = _over_branches) -> Any:
     """Selective kernels with one step changed; `share` of scores (N, B, C)."""
     images = torch.stack([activation(layer(x)) for layer in unit._each("branch")], 1)
@@ -56,7 +61,7 @@ PLANTINGS: dict[str, Planting] = {
     "ReLU left out in between": _forward(SEBlock, partial(_gated, between=lambda z: z)),
     "second bias not added": _forward(SEBlock, partial(_gated, has_bias=False)),
     "squeezed by the maximum": _forward(SEBlock, partial(_gated, squeeze=lambda x: x.amax((2, 3)))),
-    "gates without a gradient": _forward(SEBlock, partial(_gated, gate=lambda scores: scores.detach().sigmoid())),
+    "gates without a gradient": _forward(SEBlock, partial(_gated, gate=_without_gradient)),
     "softmax over the channels": _forward(SKBlock, partial(_selected, share=partial(torch.softmax, dim=2))),
     "branches added without shares": _forward(SKBlock, partial(_selected, share=torch.ones_like)),
     "branches' ReLUs left out": _forward(SKBlock, partial(_selected, activation=lambda x: x)),

@@ -42,7 +42,7 @@ layers:
   - {type: local_response_norm}
   - {type: max_pool2d, kernel_size: 3, stride: 2, ceil_mode: true}
   - {type: dropout, rate: 0.2}
-  - {type: sk_block, out_channels: 6, reduction: 4, min_channels: 3}
+  - {type: sk_block, out_channels: 6, kernel_sizes: [1, 3, 5], reduction: 4, min_channels: 3}
   - {type: nin_block, out_channels: 6, kernel_size: 3, padding: [1, 2], final_relu: false}
   - {type: se_block, reduction: 3}
   - {type: max_pool2d, kernel_size: [3, 2], stride: [2, 3], padding: [0, 1], ceil_mode: true}
