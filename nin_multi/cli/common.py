@@ -139,7 +139,7 @@ def load_architecture(name: str, size: str | None, *, allow_large: bool) -> Arch
 
     architecture = architecture_file.load_architecture(name)
     if size is not None:
-        architecture = architecture.with_input(_parse_size(size))
+        architecture = architecture.with_input(parse_size(size))
     check_size(architecture, allow_large=allow_large)
     return architecture
 
@@ -149,7 +149,8 @@ def large_words(allow_large: bool) -> list[str]:
     return ["--allow-large"] if allow_large else []
 
 
-def _parse_size(size: str) -> tuple[int, int, int]:
+def parse_size(size: str) -> tuple[int, int, int]:
+    """Channels, height and width as --input has them. Raises UsageError."""
     from nin_multi.errors import UsageError
 
     parts = size.lower().replace(",", "x").split("x")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nin_multi.export.calls import Call, Code, call, pair, unless
 from nin_multi.export.dialect import Dialect
+from nin_multi.export.parts import program_parts
 from nin_multi.export.program import write_program
 
-__all__ = ["Call", "Code", "Dialect", "call", "pair", "unless", "write_program"]
+__all__ = ["Call", "Code", "Dialect", "call", "pair", "program_parts", "unless", "write_program"]

@@ -28,7 +28,8 @@ class Dialect:
         layer: one layer that is no block. Raises UnsupportedLayer.
         convolution: what `layer` is for a convolution, also where its numbers are a function's arguments.
         padding: what a convolution's padding looks like, from rows and columns.
-        definitions: functions and classes that not every net needs, by name; those that are called are written.
+        definitions: functions and classes that not every net needs, by name; those that are called are written, and
+            those whose names stand in these.
         note: what its users should know before they run it; lines of the docstring.
     """
 

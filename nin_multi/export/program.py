@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import keyword
+import re
 import textwrap
+from collections.abc import Mapping
 from string import Template
 
 from nin_multi import zoo
@@ -36,7 +38,7 @@ def write_program(architecture: Architecture, dialect: Dialect) -> str:
     layers = [(traced.name, _make(traced, blocks, dialect)) for traced in architecture.trace()]
     net = "\n".join(_net(layers))
     made = ["\n".join(block.lines(dialect)) for block in blocks.values()]
-    used = [text for name, text in dialect.definitions.items() if any(f"{name}(" in text for text in (net, *made))]
+    used = _used(dialect.definitions, "\n".join((net, *made)))
     return Template(dialect.program + MAIN).substitute(
         docstring=_docstring(architecture, dialect),
         functions="".join(f"{text.strip()}\n\n\n" for text in (*used, *made)),
@@ -60,6 +62,17 @@ def _make(traced: TracedLayer, blocks: dict[Kind, BlockFunction], dialect: Diale
     if isinstance(traced.layer, NinBlock):
         return blocks[kind(traced)].call(traced, dialect)
     return dialect.layer(traced)
+
+
+def _used(definitions: Mapping[str, str], text: str) -> list[str]:
+    """Those that are called in a text, and those that they need in turn, in their order."""
+    needed: set[str] = set()
+    found = {name for name in definitions if re.search(rf"\b{name}\(", text)}
+    while found:
+        needed |= found
+        said = "\n".join(definitions[name] for name in found)
+        found = {name for name in definitions.keys() - needed if re.search(rf"\b{name}\b", said)}
+    return [definitions[name] for name in definitions if name in needed]
 
 
 def _net(layers: list[tuple[str, Call]]) -> list[str]:

@@ -129,7 +129,9 @@ class NumpyBackend:
         raise BackendUnavailable("numpy: the book has no code for it")
 
     def source(self, architecture: Architecture) -> str:
-        raise UsageError("numpy writes no programs: it has no framework to write them in; name another backend")
+        from nin_multi.export import numpy_source
+
+        return numpy_source.source(architecture)
 
     def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
         raise UsageError(f"{path}: numpy has no weights files of its own; convert it to .safetensors")

@@ -10,7 +10,7 @@ from nin_multi import registry
 from nin_multi.architecture_file import load_architecture, read_architecture
 
 
-@pytest.mark.parametrize("writer", ["torch", "mindspore", "mxnet"])
+@pytest.mark.parametrize("writer", ["torch", "mindspore", "mxnet", "numpy"])
 def test_on_stdout(nin, content, writer: str) -> None:
     before = content()
     found = nin("export", "--backend", writer, "--arch", "nin-mnist", inside=writer)
@@ -35,10 +35,15 @@ def test_into_a_file(nin, tiny: str, tmp_path: Path) -> None:
     assert (tmp_path / "net.py").read_text() == source
 
 
+def test_the_one_style_there_is(nin) -> None:
+    found = nin("export", "--backend", "torch", "--style", "book")
+    assert (found.status, found.out) == (0, nin("export", "--backend", "torch").out)
+
+
 def test_json(nin, tiny: str, tmp_path: Path) -> None:
     source = registry.load("torch").source(read_architecture(tmp_path / tiny))
     command = ["export", "--backend", "torch", "--arch", tiny, "--json"]
-    expected = {"arch": "tiny", "backend": "torch", "source": source, "out": None}
+    expected = {"arch": "tiny", "backend": "torch", "format": "python", "style": "book", "source": source, "out": None}
     found = nin(*command)
     assert (found.status, found.err, found.json) == (0, "", expected)
     found = nin(*command, "--out", "net.py")
@@ -62,7 +67,14 @@ def test_a_net_that_fits_no_memory_is_only_text(nin, tmp_path: Path) -> None:
         ([], ["--backend: expected one name, such as torch;"]),
         (["--backend", "torch,mxnet"], ["--backend: expected one name, such as torch, got 'torch,mxnet'"]),
         (["--backend", "troch"], ["no backend is called 'troch'", "Did you mean 'torch'?"]),
-        (["--backend", "numpy"], ["numpy writes no programs"]),
+        (
+            ["--backend", "torch", "--style", "paper"],
+            ["--style: expected book, the one style", "got 'paper'"],
+        ),
+        (["--backend", "torch", "--format", "tflite"], ["--format: expected python or onnx, got 'tflite'"]),
+        (["--backend", "torch", "--weights", "run"], ["--weights: not with --format python"]),
+        (["--backend", "torch", "--seed", "0"], ["--seed: not with --format python"]),
+        (["--backend", "torch", "--no-check"], ["--check: not with --format python"]),
         (["--backend", "torch", "--arch", "nin-minst"], ["'nin-minst'", "Did you mean 'nin-mnist'?"]),
         (["--backend", "torch", "--arch", "gone.yaml"], ["gone.yaml: no such architecture file"]),
         (["--backend", "torch", "--input", "28x28"], ["--input: expected three sizes"]),
@@ -91,5 +103,5 @@ def test_bad_input(nin, content, tmp_path: Path, command: list[str], fragments: 
 def test_help(nin, flag: str) -> None:
     found = nin("export", flag)
     assert (found.status, found.err) == (0, "")
-    for word in ("--arch", "--backend", "--input", "--out", "--json"):
+    for word in ("--arch", "--backend", "--style", "--format", "--weights", "--check", "--input", "--out", "--json"):
         assert word in found.out

@@ -24,6 +24,7 @@ from nin_multi import zoo
 from nin_multi.architecture_file import format_architecture, load_architecture, parse_architecture
 from nin_multi.backend import Backend, Network, Params
 from nin_multi.errors import UnsupportedLayer, UsageError
+from nin_multi.oracle import NumpyNetwork
 from nin_multi.spec import Architecture, LayerBase
 from nin_multi.weights import save_weights
 
@@ -38,13 +39,17 @@ input: [2, 26, 23]
 layers:
   - {type: conv2d, out_channels: 5, kernel_size: [3, 2], stride: [1, 2], padding: [2, 1], bias: false}
   - {type: relu, name: class}
+  - {type: local_response_norm}
   - {type: max_pool2d, kernel_size: 3, stride: 2, ceil_mode: true}
   - {type: dropout, rate: 0.2}
+  - {type: sk_block, out_channels: 6, kernel_sizes: [1, 3, 5], reduction: 4, min_channels: 3}
   - {type: nin_block, out_channels: 6, kernel_size: 3, padding: [1, 2], final_relu: false}
+  - {type: se_block, reduction: 3}
   - {type: max_pool2d, kernel_size: [3, 2], stride: [2, 3], padding: [0, 1], ceil_mode: true}
   - {type: nin_block, out_channels: 4, kernel_size: 2, padding: 1, mlp_channels: [7], final_relu: false}
   - {type: avg_pool2d, kernel_size: [3, 2], stride: [2, 2], padding: [1, 0], ceil_mode: true}
   - {type: nin_block, out_channels: 6, kernel_size: 1, mlp_channels: [5, 8]}
+  - {type: maxout, pieces: 2}
   - {type: avg_pool2d, kernel_size: 2, stride: 1}
   - {type: max_pool2d, kernel_size: 2, stride: 1, padding: 1}
   - {type: global_avg_pool2d}
@@ -60,6 +65,7 @@ PLAIN = {
     "torch": {"layout": "contiguous", "micro_batch": "all"},
     "mindspore": {"convolution": "conv2d", "micro_batch": "all"},
     "mxnet": {"micro_batch": "all"},
+    "numpy": {},
 }
 
 
@@ -68,7 +74,8 @@ def run(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     """Execute a program's text as a module of its own; not as the main program."""
     if backend.name not in PLAIN:
         pytest.skip(f"{backend.name} writes no programs")
-    backend.start("cpu")  # type: ignore[attr-defined]  # MindSpore takes no other device once it has computed
+    if backend.name != "numpy":  # MindSpore takes no other device once it has computed
+        backend.start("cpu")  # type: ignore[attr-defined]
     count = itertools.count()
 
     def execute(source: str) -> Program:
@@ -94,12 +101,19 @@ def held(backend: Backend, net: Any) -> Arrays:
             return {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
         case "mindspore":
             return {name: value.asnumpy().copy() for name, value in net.parameters_and_names()}
+        case "numpy":
+            return {name: value.astype(np.float32) for name, value in net.named_parameters().items()}
         case _:
             return {name: value.data().asnumpy() for name, value in net._collect_params_with_prefix().items()}
 
 
 def scores(backend: Backend, net: Any, x: np.ndarray) -> np.ndarray:
     """What the framework's own net says of images, as its people ask it, in evaluation mode."""
+    if isinstance(net, NumpyNetwork):  # there is no framework's net behind it
+        return net.logits(x)
+    if backend.name == "numpy":
+        net.train(False)
+        return net.forward(x.astype(np.float64))
     framework: Any = backend.framework()  # type: ignore[attr-defined]
     match backend.name:
         case "torch":
@@ -197,12 +211,15 @@ def test_its_dropout_drops_that_share_in_training_alone(backend: Backend, rate: 
         f"name: drop\ninput: [10, 40, 40]\nlayers:\n  - {{type: dropout, rate: {rate}}}\n  - {{type: flatten}}\n"
     )
     net, x = run(backend.source(architecture))["make_net"](), np.ones((1, 10, 40, 40), np.float32)
-    framework: Any = backend.framework()  # type: ignore[attr-defined]
+    framework: Any = None if backend.name == "numpy" else backend.framework()  # type: ignore[attr-defined]
     match backend.name:
         case "torch":
             found = net.train()(framework.from_numpy(x)).numpy()
         case "mindspore":
             found = net.set_train(True)(framework.Tensor(x)).asnumpy()
+        case "numpy":
+            net.train()
+            found = net.forward(x)
         case _:
             with framework.autograd.record():
                 found = net(framework.np.array(x)).asnumpy()
@@ -237,8 +254,9 @@ def test_it_learns(backend: Backend, run, capsys: pytest.CaptureFixture[str]) ->
     x[y == 0, :, :6] *= 0.2
     x[y == 1, :, 6:] *= 0.2
     program = run(backend.source(architecture))
-    backend.seed(0)  # type: ignore[attr-defined]  # its weights, and in MXNet and MindSpore what is dropped
-    np.random.seed(0)  # its order
+    if backend.name != "numpy":
+        backend.seed(0)  # type: ignore[attr-defined]  # its weights, and in MXNet and MindSpore what is dropped
+    np.random.seed(0)  # its order, and NumPy's weights
     net = program["make_net"]()
     program["train"](net, x, y, epochs=12, batch_size=16, lr=0.2)
     said = re.findall(r"epoch (\d+): loss (\d\.\d{3}), accuracy (\d\.\d{3})\n", capsys.readouterr().out)

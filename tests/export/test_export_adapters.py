@@ -51,12 +51,7 @@ def test_a_module_that_breaks_is_no_missing_one(plugin: Path) -> None:
         scribe().source(load("nin"))
 
 
-def test_the_oracle_has_no_framework_to_write_in() -> None:
-    with refused(UsageError, "numpy writes no programs"):
-        registry.load("numpy").source(load("nin"))
-
-
-@pytest.mark.parametrize("name", sorted(FRAMEWORKS))
+@pytest.mark.parametrize("name", [*sorted(FRAMEWORKS), "numpy"])
 def test_the_command_imports_no_framework(name: str) -> None:
     program = (
         "import json, sys\nfrom nin_multi.cli import main\n"
@@ -67,5 +62,5 @@ def test_the_command_imports_no_framework(name: str) -> None:
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == registry.load(name).source(load("nin-mnist"))
     modules = {module.partition(".")[0] for module in json.loads(ended.stderr.splitlines()[-1])}
-    assert f"nin_{name}" in modules
+    assert name == "numpy" or f"nin_{name}" in modules
     assert not modules & {*FRAMEWORKS, "matplotlib", "safetensors", "requests", "PIL"}
