@@ -194,8 +194,13 @@ def documented_shapes(net: Architecture) -> list[Shape]:
     for layer in net.layers:
         fields = layer.model_dump()
         match fields["type"]:
-            case "relu" | "dropout":
+            case "relu" | "dropout" | "local_response_norm" | "se_block":
                 pass
+            case "maxout":
+                shape = (1, shape[1] // fields["pieces"], *shape[2:])
+            case "sk_block":  # branches of any kernel, padded by half of it, are as those of a single pixel
+                sides = [documented_size(shape[2 + i], 1, stride, 0) for i, stride in enumerate(fields["stride"])]
+                shape = (1, fields["out_channels"], *sides)
             case "flatten":
                 shape = (1, math.prod(shape))
             case "linear":
@@ -249,11 +254,15 @@ def test_inputs_and_outputs_join(net: Architecture) -> None:
 @THOROUGH
 @given(architectures())
 def test_multiply_adds_are_those_of_the_weights(net: Architecture) -> None:
-    # Each weight of a convolution is used once per output position, each weight of a linear layer once.
+    # Each weight of a convolution is used once per output position, each weight of a linear layer once; and a unit's
+    # values are multiplied once by what it gives their channels, in each of its branches.
     expected = 0
     for row in net.walk():
-        if not row.inner and f"{row.name}.weight" in row.parameters:
-            expected += math.prod(row.parameters[f"{row.name}.weight"]) * math.prod(row.output[2:])
+        for name, shape in row.parameters.items() if not row.inner else ():
+            if name.endswith(".weight"):
+                expected += math.prod(shape) * (math.prod(row.output[2:]) if len(shape) == 4 else 1)
+        scaled = {"se_block": 1, "sk_block": sum(".select" in name for name in row.parameters) // 2}
+        expected += scaled.get(row.layer.type, 0) * math.prod(row.output)
     assert net.multiply_adds == expected
     assert net.parameters == sum(value.size for value in initial_parameters(net, 0).values())
 

@@ -91,6 +91,19 @@ class TestBoxes:
         assert [box.label for box in found] == ["NiN block 5×5, 8 → 6 → 4", "NiN block 5×5, 4", "NiN block 5×5, 7"]
         assert [box.relu for box in found] == [True, True, False]
 
+    def test_units_norms_and_maxout(self) -> None:
+        kernels = {"type": "sk_block", "out_channels": 6, "kernel_sizes": [3, 5, 7], "stride": 2}
+        norm, maxout = {"type": "local_response_norm", "size": 3}, {"type": "maxout", "pieces": 2}
+        found = boxes(_net(_conv(4), RELU, norm, {"type": "se_block"}, kernels, maxout))[1:-1]
+        assert [(box.label, box.relu) for box in found] == [
+            ("3×3 conv, 4", True),
+            ("norm over 3 channels", False),
+            ("squeeze and excitation, 1/16", False),
+            ("3×3 or 5×5 or 7×7 conv, 6, stride 2", True),
+            ("maxout of 2", False),
+        ]
+        assert found[3].parameters == 4 * 6 * 83 + 18 + (6 * 32 + 32) + 3 * (32 * 6 + 6)
+
     def test_of_too_many_the_middle_is_left_out(self) -> None:
         layers = [layer for number in range(100) for layer in (_conv(4 + number % 2), RELU)]
         net = _net(*layers)

@@ -42,6 +42,11 @@ TOKENS = [
     *(b"1" + b":59" * 400, b"1" + b":1" * 400 + b".5", b"0x" + b"f" * 900, b"0b1", b"0o9", b"1_000", b".nan", b"-.inf"),
     *(b"2020-13-45", b"0001-01-01T00:00:00+10:00", b"=", b"~", b"yes", b"1e400", b"a" * 2000, b"name: x\n", b"layers:"),
     *(b"{type: nin_block, out_channels: 1000000000, kernel_size: 1, mlp_channels: [" + b"1," * 6000 + b"]}\n",),
+    *(
+        b"{type: sk_block, out_channels: 1000000000, kernel_sizes: [" + b"1," * 6000 + b"]}\n",
+        b"{type: maxout, pieces: 2}",
+    ),
+    *(b"{type: local_response_norm, size: 2147483647, k: 1e-300}\n", b"{type: se_block, reduction: 2147483647}\n"),
     *(fragment for fragment in FRAGMENTS if len(fragment) < 1000),
 ]
 FILE = working_folder() / "net.yaml"
