@@ -10,7 +10,6 @@ from nin_multi import registry
 from nin_multi.backend import Backend
 from nin_multi.errors import BackendUnavailable
 
-
 # A shell starts background jobs with SIGINT ignored, and so would be every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
