@@ -6,7 +6,7 @@ NumPy stands at the border: arrays go in and come out, x is (N, C, H, W) float32
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nin_multi.book import BookRound
-from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer
+from nin_multi.errors import BackendUnavailable, CheckpointError, SpecError, UnsupportedLayer
 from nin_multi.knobs import Knob, Tuning
 from nin_multi.spec import Architecture, TracedLayer
 
@@ -325,3 +325,11 @@ def unreadable_kind(path: Path | str, name: str, kind: str) -> CheckpointError:
 def unsupported(backend: str, traced: TracedLayer) -> UnsupportedLayer:
     """The error for a layer type that an adapter has no form of."""
     return UnsupportedLayer(f"{backend}: no form of layer {traced.name!r} ({traced.layer.type})")
+
+
+def refuse_taken_names(backend: str, container: object, layers: Iterable[TracedLayer]) -> None:
+    """Raises SpecError for a layer called what the framework's own container of layers has already, such as `train`."""
+    for traced in layers:
+        if hasattr(container, traced.child_name):
+            text = f"{backend}: layer {traced.name!r}: {type(container).__name__} has a {traced.child_name!r} already"
+            raise SpecError(f"{text}; choose another name")

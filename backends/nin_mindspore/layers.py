@@ -8,7 +8,7 @@ from dataclasses import replace
 from mindspore import nn
 
 from nin_mindspore import units
-from nin_multi.backend import unsupported
+from nin_multi.backend import refuse_taken_names, unsupported
 from nin_multi.spec import (
     Architecture,
     AvgPool2d,
@@ -34,6 +34,7 @@ def compile_architecture(architecture: Architecture) -> nn.SequentialCell:
 
 
 def _sequential(layers: tuple[TracedLayer, ...]) -> nn.SequentialCell:
+    refuse_taken_names("mindspore", nn.SequentialCell(), layers)
     return nn.SequentialCell(OrderedDict((traced.child_name, compile_layer(traced)) for traced in layers))
 
 

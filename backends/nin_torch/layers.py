@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from nin_multi.backend import unsupported
+from nin_multi.backend import refuse_taken_names, unsupported
 from nin_multi.spec import (
     Architecture,
     AvgPool2d,
@@ -78,6 +78,7 @@ def _replace(net: nn.Sequential, name: str, kind: type[AnyConv2d]) -> AnyConv2d:
 
 
 def _sequential(layers: tuple[TracedLayer, ...]) -> nn.Sequential:
+    refuse_taken_names("torch", nn.Sequential(), layers)
     return nn.Sequential(OrderedDict((traced.child_name, compile_layer(traced)) for traced in layers))
 
 

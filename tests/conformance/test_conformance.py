@@ -17,7 +17,7 @@ from nin_multi import checks, randomness, registry, zoo
 from nin_multi.architecture_file import load_architecture, parse_architecture
 from nin_multi.backend import Backend, Labels, Masks, Network, Params
 from nin_multi.data import Dataset, synthetic_dataset
-from nin_multi.errors import BackendUnavailable, CheckpointError, UnsupportedLayer
+from nin_multi.errors import BackendUnavailable, CheckpointError, SpecError, UnsupportedLayer
 from nin_multi.randomness import Purpose
 from nin_multi.spec import Architecture, LayerBase
 from nin_multi.training.display import Silent
@@ -230,6 +230,18 @@ def _train(backend: Backend, directory: Path, seed: int) -> bytes:
     command += ["--epochs", "1", "--seed", str(seed), "--run-dir", str(directory)]
     subprocess.run(command, check=True, capture_output=True)
     return (directory / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["train", "cells", "training", "hybridize"])
+def test_a_name_that_the_framework_uses_itself_is_refused_or_works(backend: Backend, name: str) -> None:
+    layers = [{"type": "global_avg_pool2d", "name": name}, {"type": "flatten"}]
+    architecture = Architecture(name="named", input=(2, 4, 4), layers=layers)
+    try:
+        network = build(backend, architecture, {})
+    except SpecError as error:
+        assert f"{backend.name}: layer {name!r}: " in str(error)  # noqa: PT017
+    else:
+        assert network.logits(np.zeros((3, 2, 4, 4), np.float32)).shape == (3, 2)
 
 
 def test_equal_runs_give_equal_files(backend: Backend, tmp_path: Path) -> None:
