@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +37,7 @@ AT_A_TIME = 2  # programs that compute side by side
 WORKER = Path(__file__).with_name("program_worker.py")
 FENCE = "`" * 8  # longer than any in a program
 COLUMNS = 92  # of what commands print
+WIDTH = 76  # of a command's line
 
 FOLDER = Path(tempfile.mkdtemp(prefix="nin-multi-page-"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
@@ -92,8 +94,10 @@ class _Program:
         self._process: subprocess.Popen[str] | None = None
 
     def take(self, names: Iterable[str]) -> list[tuple[str, bool]]:
-        """The pieces to the last of these, and which are to be shown."""
+        """The pieces to the last of these, and which are to be shown. Raises KeyError where one is not waiting."""
         wanted = set(names)
+        if not wanted <= set(self._waiting):
+            raise KeyError(f"{self.backend}: {sorted(wanted - set(self._waiting))} not among {list(self._waiting)}")
         taken: list[tuple[str, str, bool]] = []
         while wanted - {name for name, _, _ in taken}:
             name = next(iter(self._waiting))
@@ -126,11 +130,13 @@ class _Program:
         return self._folder / "stderr.txt"
 
     def _start(self) -> subprocess.Popen[str]:
+        """In the environment that the framework's plain loop needs, which is what a program is."""
+        plain = registry.load(self.backend).bare_tuning
         with self._log.open("w") as log:
             return subprocess.Popen(
                 [sys.executable, str(WORKER)],
                 cwd=FOLDER,
-                env=environment_for(self.backend),
+                env=environment_for(self.backend, tuning=plain),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -167,9 +173,10 @@ def images() -> Dataset:
     return load_dataset(report=lambda sentence: print(sentence, file=sys.stderr))
 
 
-def command(words: str, show: str | None = None) -> Myst:
-    """A command, and what it prints; `show` is what it is called on the page, if that is less than what is run."""
-    return Myst(_block("console", f"$ nin_multi {show or words}", "command") + _printed(_run_command(words)))
+def command(words: str) -> Myst:
+    """A command, and what it prints."""
+    lines = textwrap.wrap(f"$ nin_multi {words}", WIDTH, break_on_hyphens=False, subsequent_indent="    ")
+    return Myst(_block("console", " \\\n".join(lines), "command") + _printed(_run_command(words)))
 
 
 def pictures_of(run: str) -> dict[str, Svg]:
