@@ -9,7 +9,8 @@ BACKENDS ?= torch mindspore mxnet numpy
 FRAMEWORKS ?= torch,mindspore,mxnet
 READY = $(VENV)/.ready
 
-.PHONY: setup compare train test test-all-backends chaos study fuzz fuzz-input bench-live bench-gpu docs docs-links lint format clean
+.PHONY: setup compare train test test-all-backends test-export export-onnx chaos study fuzz fuzz-input bench-live \
+	bench-gpu docs docs-links lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -44,6 +45,22 @@ test-all-backends: setup
 conformance-%: setup
 	@echo "== conformance and interop of $*"
 	$(BIN)/python -m nin_multi.launcher $* -m pytest tests/conformance tests/interop --backend $* $(ARGS)
+
+# What `export` writes for every architecture of the zoo, in every framework, NumPy and ONNX: each by itself, in a
+# process that cannot import this project, gives the same net. MindSpore's own convolutions want that instruction set.
+test-export: setup
+	@began=$$(date +%s); $(MAKE) --no-print-directory $(addprefix export-,$(BACKENDS)) export-onnx && \
+		echo "== every exported form of every architecture passed, in $$(( $$(date +%s) - began )) s"
+
+export-mindspore: export ONEDNN_MAX_CPU_ISA ?= AVX2
+export-%: setup
+	@echo "== programs of $*"
+	@$(BIN)/python -m nin_multi.launcher $* -m pytest -q --zoo all --durations=3 \
+		tests/conformance/test_exported.py --backend $* $(ARGS)
+
+export-onnx: setup
+	@echo "== ONNX files"
+	@$(BIN)/python -m pytest -q --zoo all --durations=3 tests/export/test_export_onnx_alone.py $(ARGS)
 
 # Random architectures in every framework against the oracle, N of them; another SEED draws others.
 N ?= 1000

@@ -25,6 +25,7 @@ _LISTS = {
     "input": "[channels, height, width]",
     "layers": "a list of layers",
     "mlp_channels": "a list of channels",
+    "kernel_sizes": "a list of two or more odd numbers",
     "kernel_size": _SIZE,
     "stride": _SIZE,
     "padding": _SIZE,
@@ -196,6 +197,8 @@ def _first_error(error: ValidationError, data: Any, root: yaml.Node, source: str
         case "tuple_type" | "missing" | "too_long" if field in _LISTS and not (
             finding["type"] == "missing" and key == field
         ):
+            text = f"{owner}: {field}: expected {_LISTS[field]}, got {_short(got)}."
+        case "too_short" if field == "kernel_sizes":
             text = f"{owner}: {field}: expected {_LISTS[field]}, got {_short(got)}."
         case "missing":
             text = f"{owner} needs {key!r}."

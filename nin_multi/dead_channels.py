@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nin_multi.backend import Network
 from nin_multi.data.batches import prepare
-from nin_multi.spec import Architecture, ReLU
+from nin_multi.spec import Architecture, ReLU, SKBlock
 
 AT_ONCE = 50  # images: the chapter's first layer makes 56 MB of them
 
@@ -26,7 +26,7 @@ class Look:
 
 def look_into(network: Network, architecture: Architecture, images: NDArray[np.uint8], labels: int) -> Look:
     """Which channels, and which of so many logits, are 0 for every image and position, in evaluation mode."""
-    relus = [row for row in architecture.walk() if isinstance(row.layer, ReLU)]
+    relus = [row for row in architecture.walk() if isinstance(row.layer, ReLU | SKBlock)]  # whose branches end in ReLUs
     last = architecture.trace()[-1].name
     alive: dict[str, NDArray[np.bool_]] = {}
     for start in range(0, len(images), AT_ONCE):

@@ -19,7 +19,7 @@ from nin_multi.backend import Params, list_misfits, show_name, unreadable_kind, 
 from nin_multi.errors import CheckpointError
 from nin_multi.files import read_whole, refuse_pickle
 from nin_multi.limits import file_limit
-from nin_multi.spec import Architecture, Conv2d, Linear, ReLU, TracedLayer
+from nin_multi.spec import Architecture, Conv2d, Linear, ReLU, SEBlock, SKBlock, TracedLayer
 
 Named = Mapping[str, NDArray[Any]]
 Names = dict[str, str]  # the spec's name -> the file's
@@ -62,9 +62,10 @@ def _refuse_large_file(path: Path) -> None:
 def adopt(named: Named, architecture: Architecture, source: str, *, in_order: bool = True) -> Params:
     """The architecture's parameters, float32, out of arrays with names of their own.
 
-    Names that are the spec's, alone or behind one prefix such as "net." or "arg:", are taken as they are. Otherwise
-    the i-th layer of the file that has parameters is the i-th of the spec. Layers follow their numbers, "10" after
-    "2", or, where they differ in more than numbers, the order of `named`; `in_order=False` says that it has none.
+    Names that are the spec's, alone or behind one prefix such as "net." or "arg:", are taken as they are, and so are
+    the book's (see `book_names`) in a file without an order: the maps inside a unit have no numbers. Otherwise the
+    i-th layer of the file that has parameters is the i-th of the spec. Layers follow their numbers, "10" after "2",
+    or, where they differ in more than numbers, the order of `named`; `in_order=False` says that it has none.
 
     Args:
         named: array by the file's name, any floating-point kind; float64 is rounded.
@@ -76,6 +77,8 @@ def adopt(named: Named, architecture: Architecture, source: str, *, in_order: bo
         CheckpointError: an array is missing, unexpected or misshapen, or nothing says which layer comes first.
     """
     names = _by_name(named, architecture)
+    if names is None and not in_order:
+        names = _by_book_name(named, architecture)
     if names is None:
         names = _by_position(named, architecture, source, in_order)
     _check(names, named, architecture, source)
@@ -100,7 +103,7 @@ def _count(layers: tuple[TracedLayer, ...], before: str, relu_takes_an_index: bo
             place = f"{before}{index}."
             yield from _count(traced.inner, place, relu_takes_an_index)
             if not traced.inner:
-                yield from ((name, place + name.rpartition(".")[2]) for name in traced.parameters)
+                yield from ((name, place + name.removeprefix(f"{traced.name}.")) for name in traced.parameters)
             index += 1
         previous = traced.layer
 
@@ -125,6 +128,20 @@ def _by_name(named: Named, architecture: Architecture) -> Names | None:
             if not all(other.startswith(prefix) for other in named):  # thousands may end like the first
                 continue
             names = {own: prefix + own for own in expected}
+            if set(names.values()) == named.keys():
+                return names
+    return None
+
+
+def _by_book_name(named: Named, architecture: Architecture) -> Names | None:
+    """Where units have maps that differ in words ("3.reduce"), and all names are the book's, behind one prefix."""
+    if not any(isinstance(layer, SEBlock | SKBlock) for layer in architecture.layers):
+        return None
+    for takes in (True, False):
+        book = book_names(architecture, relu_takes_an_index=takes)
+        first = next(iter(book.values()))
+        for prefix in {name.removesuffix(first) for name in named if name.endswith(first)}:
+            names = {own: prefix + theirs for own, theirs in book.items()}
             if set(names.values()) == named.keys():
                 return names
     return None

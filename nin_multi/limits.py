@@ -110,7 +110,7 @@ def _values_of_one_image(architecture: Architecture) -> int:
     for row in architecture.walk():
         if row.inner:  # its last layer's output is the block's
             continue
-        total += math.prod(row.output)
+        total += math.prod(row.output) + row.layer.hidden_values(row.input)
         padding = getattr(row.layer, "padding", (0, 0))
         down, right = row.layer.overhang(row.input) if isinstance(row.layer, Pool2d) else (0, 0)
         if any((*padding, down, right)):

@@ -15,7 +15,7 @@ from nin_multi import machine
 from nin_multi.backend import Backend
 from nin_multi.errors import OutOfMemory
 from nin_multi.knobs import Tuning, micro_batch_knob
-from nin_multi.spec import Architecture, Conv2d, TracedLayer
+from nin_multi.spec import Architecture, Conv2d, SKBlock, TracedLayer
 
 FLOAT = 4  # bytes
 AHEAD = 4  # batches that stand in memory: one in use, two prepared, one in the making
@@ -25,8 +25,9 @@ LEAST = 0.4  # times all layers' outputs: half of what the most frugal held in f
 
 
 def activation_bytes(row: TracedLayer) -> int:
-    """A layer's output for one image in float32, or of a block all its layers' outputs."""
-    return FLOAT * sum(math.prod(part.output) for part in row.inner or (row,))
+    """A layer's output for one image in float32 and what it is made from, or of a block all its layers' outputs."""
+    parts = row.inner or (row,)
+    return FLOAT * sum(math.prod(part.output[1:]) + part.layer.hidden_values(part.input) for part in parts)
 
 
 def step_bytes(architecture: Architecture, images: int) -> int:
@@ -73,16 +74,16 @@ class Demand:
         return FLOAT * self.architecture.parameters * (2 + 3 * moved) * self._width // FLOAT
 
     def _values(self) -> int:
-        rows = max((_rows(row) for row in self._convolutions()), default=0)
-        return round(BACKWARD * self._outputs() + 2 * self.images * rows) * self._width // FLOAT
+        return round(BACKWARD * self._outputs() + 2 * self.images * self._gathered()) * self._width // FLOAT
 
     def _outputs(self) -> int:
         return step_bytes(self.architecture, self.images) - step_bytes(self.architecture, 0)
 
-    def _convolutions(self) -> Iterator[TracedLayer]:
-        """Those that are computed as products of gathered pixels."""
-        if self.tuning.get("convolution") == "products":
-            yield from (row for row in self.architecture.walk() if isinstance(row.layer, Conv2d))
+    def _gathered(self) -> int:
+        """Bytes of the pixels under all windows of one convolution, for one image, where they are gathered."""
+        if self.tuning.get("convolution") != "products":
+            return 0
+        return max((_rows(row) for row in self.architecture.walk()), default=0)
 
     def _batches(self) -> int:
         masks = self.architecture.dropouts().values() if self.draws_masks else ()
@@ -96,10 +97,13 @@ class Demand:
 
 
 def _rows(row: TracedLayer) -> int:
-    """Bytes of the pixels under all windows of a convolution, for one image."""
-    (_, channels, _, _), (_, _, *windows) = row.input, row.output
-    assert isinstance(row.layer, Conv2d)
-    return FLOAT * channels * math.prod(row.layer.kernel_size) * math.prod(windows)
+    """Bytes of the pixels under all windows of the layer's largest convolution, for one image; 0 where it has none."""
+    kernels: list[tuple[int, ...]] = []
+    if isinstance(row.layer, Conv2d):
+        kernels = [row.layer.kernel_size]
+    if isinstance(row.layer, SKBlock):
+        kernels = [branch.kernel_size for branch in row.layer.branches()]
+    return max((FLOAT * row.input[1] * math.prod(kernel) * math.prod(row.output[2:]) for kernel in kernels), default=0)
 
 
 def largest_batch(demand: Demand, free: int) -> int:

@@ -18,6 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="", help="For tests/gpu, such as cuda:0: it must be there and all must run.")
     parser.addoption("--fuzz", type=int, default=40, help="How many random architectures tests/conformance draws.")
     parser.addoption("--fuzz-seed", type=int, default=0, help="Which ones.")
+    parser.addoption(
+        "--zoo",
+        default="nin,nin-mnist",
+        help="Architectures whose exported forms run by themselves: names with commas between, or all.",
+    )
 
 
 def _named(config: pytest.Config) -> list[str]:

@@ -86,10 +86,37 @@ def _size_after(entry: Entry, height: int, width: int) -> Pair:
     return window_count(height, kh, sh, ph, ceil_mode), window_count(width, kw, sw, pw, ceil_mode)
 
 
+_norms = st.fixed_dictionaries(
+    {"size": st.sampled_from((1, 3, 5, 7))},
+    optional={
+        "alpha": st.sampled_from((1e-4, 0.5, 2)),
+        "beta": st.sampled_from((0.5, 0.75, 1)),
+        "k": st.sampled_from((1, 2.0)),
+    },
+)
+_selective_kernels = st.fixed_dictionaries(
+    {
+        "out_channels": st.integers(1, WIDEST),
+        "stride": st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        "min_channels": st.integers(1, WIDEST),
+    },
+    optional={
+        "kernel_sizes": st.lists(st.sampled_from((1, 3, 5)), min_size=2, max_size=3),
+        "reduction": st.integers(1, WIDEST),
+    },
+)
+
+
+def _pieces(channels: int) -> st.SearchStrategy[int]:
+    """A number of pieces that divides so many channels."""
+    return st.sampled_from([pieces for pieces in range(2, channels + 1) if channels % pieces == 0])
+
+
 @st.composite
 def _image_layer(draw: st.DrawFn, channels: int, height: int, width: int) -> tuple[Entry, int, int, int]:
     """A layer for an image, and the channels, height and width after it."""
-    kinds = ("conv2d", "nin_block", "max_pool2d", "avg_pool2d", "relu", "dropout", "global_avg_pool2d")
+    kinds = ["conv2d", "nin_block", "max_pool2d", "avg_pool2d", "relu", "dropout", "global_avg_pool2d"]
+    kinds += ["local_response_norm", "se_block", "sk_block", *(["maxout"] if channels > 1 else [])]
     entry: Entry = {"type": draw(st.sampled_from(kinds))}
     match entry["type"]:
         case "relu":
@@ -102,6 +129,17 @@ def _image_layer(draw: st.DrawFn, channels: int, height: int, width: int) -> tup
             entry |= draw(_windows(height, width, pool=True))
             entry["ceil_mode"] = draw(st.booleans())
             height, width = _size_after(entry, height, width)
+        case "local_response_norm":
+            entry |= draw(_norms)
+        case "se_block":
+            entry["reduction"] = draw(st.integers(1, 2 * WIDEST))
+        case "maxout":
+            entry["pieces"] = draw(_pieces(channels))
+            channels //= entry["pieces"]
+        case "sk_block":
+            entry |= draw(_selective_kernels)
+            channels, (down, right) = entry["out_channels"], entry["stride"]
+            height, width = -(-height // down), -(-width // right)
         case _:
             channels = entry["out_channels"] = draw(st.integers(1, WIDEST))
             entry |= draw(_windows(height, width, pool=False))
@@ -115,16 +153,21 @@ def _image_layer(draw: st.DrawFn, channels: int, height: int, width: int) -> tup
     return entry, channels, height, width
 
 
-_flat_layers = st.one_of(
-    st.builds(
-        lambda width, bias: {"type": "linear", "out_features": width, "bias": bias},
-        st.integers(1, 2 * WIDEST),
-        st.booleans(),
-    ),
-    st.just({"type": "relu"}),
-    st.sampled_from(RATES).map(lambda rate: {"type": "dropout", "rate": rate}),
-    st.just({"type": "flatten"}),
-)
+@st.composite
+def _flat_layer(draw: st.DrawFn, features: int) -> tuple[Entry, int]:
+    """A layer for rows of numbers, and how many there are after it."""
+    kinds = ["linear", "relu", "dropout", "flatten", *(["maxout"] if features > 1 else [])]
+    entry: Entry = {"type": draw(st.sampled_from(kinds))}
+    match entry["type"]:
+        case "linear":
+            features = entry["out_features"] = draw(st.integers(1, 2 * WIDEST))
+            entry["bias"] = draw(st.booleans())
+        case "dropout":
+            entry["rate"] = draw(st.sampled_from(RATES))
+        case "maxout":
+            entry["pieces"] = draw(_pieces(features))
+            features //= entry["pieces"]
+    return entry, features
 
 
 @st.composite
@@ -144,7 +187,10 @@ def architectures(draw: st.DrawFn, max_layers: int = 8, max_size: int = 20) -> A
         entry, channels, height, width = draw(_image_layer(channels, height, width))
         layers.append(entry)
     layers.append({"type": "flatten"})
-    layers += draw(st.lists(_flat_layers, max_size=min(3, max_layers - len(layers))))
+    features = channels * height * width
+    for _ in range(draw(st.integers(0, min(3, max_layers - len(layers))))):
+        entry, features = draw(_flat_layer(features))
+        layers.append(entry)
     for index, named in enumerate(draw(st.lists(st.booleans(), min_size=len(layers), max_size=len(layers)))):
         layers[index] = {**layers[index], **({"name": f"my_{index}"} if named else {})}
     return Architecture.model_validate({"name": "drawn", "input": size, "layers": layers})

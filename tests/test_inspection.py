@@ -71,7 +71,8 @@ def test_it_says_where_it_stands(data: Dataset) -> None:
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_which_layer_has_the_maps(name: str) -> None:
-    expected = {"nin": "block4", "nin-imagenet": "block4", "alexnet": None, "vgg11": None}
+    expected = {"nin": "block4", "nin-imagenet": "block4", "conv-mnist": "relu3"}
+    expected |= dict.fromkeys(("alexnet", "vgg11", "alexnet-2012", "maxout-mnist"))
     assert map_layer(load_architecture(name)) == expected.get(name, "block3")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from dataclasses import replace
 
-from mindspore import nn, ops
+from mindspore import nn
 
+from nin_mindspore import units
 from nin_multi.backend import unsupported
 from nin_multi.spec import (
     Architecture,
@@ -16,9 +17,13 @@ from nin_multi.spec import (
     Flatten,
     GlobalAvgPool2d,
     Linear,
+    LocalResponseNorm,
+    Maxout,
     MaxPool2d,
     NinBlock,
     ReLU,
+    SEBlock,
+    SKBlock,
     TracedLayer,
 )
 
@@ -77,9 +82,9 @@ def compile_layer(traced: TracedLayer) -> nn.Cell:
                 data_format="NCHW",
             )
         case Dropout():
-            return _repeatable(nn.Dropout(p=layer.rate))
+            return units.repeatable(nn.Dropout(p=layer.rate))
         case GlobalAvgPool2d():
-            return GlobalAvgPool()
+            return units.GlobalAvgPool()
         case Flatten():
             return nn.Flatten(start_dim=1, end_dim=-1)
         case Linear():
@@ -91,37 +96,20 @@ def compile_layer(traced: TracedLayer) -> nn.Cell:
                 has_bias=layer.bias,
                 activation=None,
             )
+        case Maxout():
+            return units.Maxout(layer.pieces)
+        case LocalResponseNorm():
+            return units.LocalResponseNorm(traced.input[1], layer.size, alpha=layer.alpha, beta=layer.beta, k=layer.k)
+        case SEBlock():
+            return units.SEBlock(traced.input[1], layer.squeezed(traced.input[1]))
+        case SKBlock():
+            return units.SKBlock(_branches(traced, layer), layer.out_channels, layer.squeezed)
         case NinBlock():
             return _sequential(traced.inner)
         case _:
             raise unsupported("mindspore", traced)
 
 
-def _repeatable(dropout: nn.Dropout) -> nn.Dropout:
-    """The same layer, whose draws hang on the seed alone.
-
-    After the first five runs of its kernel, MindSpore splits it over threads as it finds fastest, and each thread draws
-    for itself: equal runs would not be equal.
-    """
-    dropout.dropout = Draw(dropout.p, dropout.dropout.Seed0, dropout.dropout.Seed1)
-    return dropout
-
-
-class Draw(nn.Cell):
-    """What stands inside a dropout: values scaled by 1 / (1 - rate), or 0; and by what they were multiplied."""
-
-    def __init__(self, rate: float, seed: int, other_seed: int) -> None:
-        super().__init__()
-        self.rate = rate
-        self.uniform = ops.UniformReal(seed, other_seed)
-
-    def construct(self, x: Any) -> tuple[Any, Any]:
-        mask = (self.uniform(x.shape) >= self.rate).astype(x.dtype) / (1.0 - self.rate)
-        return x * mask, mask
-
-
-class GlobalAvgPool(nn.Cell):
-    """Mean over height and width, kept as 1 x 1; `nn` has no layer of its own for it that runs on the CPU."""
-
-    def construct(self, x: Any) -> Any:
-        return ops.mean(x, (2, 3), True)
+def _branches(traced: TracedLayer, layer: SKBlock) -> list[nn.Cell]:
+    """The convolutions of a unit, side by side."""
+    return [compile_layer(replace(traced, layer=branch)) for branch in layer.branches()]

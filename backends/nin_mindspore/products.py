@@ -9,20 +9,26 @@ since the derivatives that MindSpore has for gathering are slower than the produ
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
+from nin_mindspore import product_units
 from nin_multi.spec import (
     Architecture,
     AvgPool2d,
     Conv2d,
     Flatten,
     GlobalAvgPool2d,
+    LocalResponseNorm,
+    Maxout,
     MaxPool2d,
     NinBlock,
+    SEBlock,
+    SKBlock,
     TracedLayer,
 )
 
@@ -52,11 +58,25 @@ def _compile_layer(traced: TracedLayer, twin: nn.Cell, first: str | None) -> nn.
         case NinBlock():
             return _sequential(traced.inner, twin, first)
         case GlobalAvgPool2d():
-            return GlobalAvgPool()
+            return product_units.GlobalAvgPool()
         case AvgPool2d() | Flatten():
             return ChannelsFirst(twin)
+        case Maxout():
+            return product_units.Maxout(layer.pieces)
+        case LocalResponseNorm():
+            return product_units.LocalResponseNorm(twin)
+        case SEBlock():
+            return product_units.SEBlock(twin)
+        case SKBlock():
+            return product_units.SKBlock(twin, _branches(traced, layer, twin, is_first=traced.name == first))
         case _:
             return twin  # alike in any order
+
+
+def _branches(traced: TracedLayer, layer: SKBlock, twin: nn.Cell, *, is_first: bool) -> list[nn.Cell]:
+    """The convolutions of a unit, side by side."""
+    pairs = zip(layer.branches(), twin.branches, strict=True)
+    return [ProductConv2d(replace(traced, layer=branch), branch, cell, is_first=is_first) for branch, cell in pairs]
 
 
 def channels_last(x: Any) -> Any:
@@ -78,13 +98,6 @@ class ChannelsFirst(nn.Cell):
 
     def construct(self, x: Any) -> Any:
         return channels_last(self.layer(channels_first(x)))
-
-
-class GlobalAvgPool(nn.Cell):
-    """Mean over height and width, kept as 1 x 1."""
-
-    def construct(self, x: Any) -> Any:
-        return ops.mean(x, (1, 2), True)
 
 
 def reach(size: int, count: int, kernel: int, stride: int, padding: int) -> Indices:

@@ -12,8 +12,12 @@ from nin_multi.spec import (
     Flatten,
     GlobalAvgPool2d,
     Linear,
+    LocalResponseNorm,
+    Maxout,
     MaxPool2d,
     ReLU,
+    SEBlock,
+    SKBlock,
     TracedLayer,
 )
 
@@ -105,6 +109,79 @@ class GlobalAvgPool(nn.Cell):
     def construct(self, x):
         return x.mean((2, 3), keep_dims=True)
 ''',
+    "Maxout": '''
+class Maxout(nn.Cell):
+    """The largest of each group of channels that follow one another."""
+
+    def __init__(self, pieces):
+        super().__init__()
+        self.pieces = pieces
+
+    def construct(self, x):
+        n, channels, *size = x.shape
+        groups = x.reshape((n, channels // self.pieces, self.pieces, *size))
+        return mindspore.ops.max(groups, 2)[0]
+''',
+    "LocalResponseNorm": '''
+class LocalResponseNorm(nn.Cell):
+    """Normalization by neighbouring channels; MindSpore's own may fail on a CPU."""
+
+    def __init__(self, channels, size, alpha, beta, k):
+        super().__init__()
+        self.alpha, self.beta, self.k = alpha, beta, k
+        distance = np.abs(np.arange(channels)[:, None] - np.arange(channels))
+        self.neighbours = Tensor((distance <= size // 2).astype("float32"))
+
+    def construct(self, x):
+        squares = mindspore.ops.square(x).reshape((x.shape[0], x.shape[1], -1))
+        sums = mindspore.ops.matmul(self.neighbours, squares).reshape(x.shape)
+        # In float64: the exponential is not exact in float32, and the power slow.
+        divisor = (self.k + self.alpha * sums).astype(mindspore.float64)
+        power = mindspore.ops.exp(-self.beta * mindspore.ops.log(divisor))
+        return x * power.astype(x.dtype)
+''',
+    "SEBlock": '''
+class SEBlock(nn.Cell):
+    """Squeeze and excitation: every channel times a number between 0 and 1."""
+
+    def __init__(self, channels, squeezed):
+        super().__init__()
+        self.reduce = nn.Dense(channels, squeezed)
+        self.expand = nn.Dense(squeezed, channels)
+
+    def construct(self, x):
+        z = mindspore.ops.relu(self.reduce(x.mean((2, 3))))
+        gates = mindspore.ops.sigmoid(self.expand(z))
+        return x * gates.reshape((*gates.shape, 1, 1))
+''',
+    "SKBlock": '''
+class SKBlock(nn.Cell):
+    """Selective kernels: a mean of branches, weighed for every channel."""
+
+    def __init__(self, in_channels, out_channels, kernel_sizes, squeezed, stride=1):
+        super().__init__()
+        self.branches = tuple(
+            nn.Conv2d(
+                in_channels, out_channels, size, stride, "pad", size // 2, has_bias=True
+            )
+            for size in kernel_sizes
+        )
+        self.selects = tuple(nn.Dense(squeezed, out_channels) for _ in kernel_sizes)
+        for i, branch in enumerate(self.branches, start=1):
+            self.insert_child_to_cell(f"branch{i}", branch)
+        self.reduce = nn.Dense(out_channels, squeezed)
+        for i, select in enumerate(self.selects, start=1):
+            self.insert_child_to_cell(f"select{i}", select)
+
+    def construct(self, x):
+        images = [mindspore.ops.relu(branch(x)) for branch in self.branches]
+        z = mindspore.ops.relu(self.reduce(mindspore.ops.addn(images).mean((2, 3))))
+        scores = mindspore.ops.stack([select(z) for select in self.selects], 1)
+        shares = mindspore.ops.softmax(scores, 1).expand_dims(3).expand_dims(4)
+        weights = mindspore.ops.unstack(shares, 1)
+        weighed = [weights[i] * image for i, image in enumerate(images)]
+        return mindspore.ops.addn(weighed)
+''',
 }
 
 
@@ -146,6 +223,29 @@ def write_layer(traced: TracedLayer) -> Call:
             return call("nn.Flatten")
         case Linear():
             return call("nn.Dense", traced.input[1], layer.out_features, has_bias=unless(layer.bias, True))
+        case Maxout():
+            return call("Maxout", layer.pieces)
+        case LocalResponseNorm():
+            return call(
+                "LocalResponseNorm",
+                traced.input[1],
+                layer.size,
+                alpha=layer.alpha,
+                beta=layer.beta,
+                k=layer.k,
+            )
+        case SEBlock():
+            channels = traced.input[1]
+            return call("SEBlock", channels, layer.squeezed(channels))
+        case SKBlock():
+            return call(
+                "SKBlock",
+                traced.input[1],
+                layer.out_channels,
+                layer.kernel_sizes,
+                layer.squeezed,
+                stride=unless(pair(layer.stride), 1),
+            )
         case _:
             raise unsupported("mindspore", traced)
 

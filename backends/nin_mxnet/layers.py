@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
 from mxnet.gluon import HybridBlock, nn
-from mxnet.util import is_np_array
 
 from nin_multi.backend import unsupported
 from nin_multi.spec import (
@@ -17,12 +15,16 @@ from nin_multi.spec import (
     Flatten,
     GlobalAvgPool2d,
     Linear,
+    LocalResponseNorm,
+    Maxout,
     MaxPool2d,
     NinBlock,
-    Pool2d,
     ReLU,
+    SEBlock,
+    SKBlock,
     TracedLayer,
 )
+from nin_mxnet import units
 
 
 def compile_architecture(architecture: Architecture) -> nn.HybridSequential:
@@ -64,7 +66,7 @@ def compile_layer(traced: TracedLayer) -> HybridBlock:
                 layout="NCHW",
                 ceil_mode=False,
             )
-            return pool if layer.overhang(traced.input) == (0, 0) else CeilMaxPool2D(traced, layer)
+            return pool if layer.overhang(traced.input) == (0, 0) else units.CeilMaxPool2D(traced, layer)
         case AvgPool2d():
             pool = nn.AvgPool2D(
                 layer.kernel_size,
@@ -74,7 +76,7 @@ def compile_layer(traced: TracedLayer) -> HybridBlock:
                 ceil_mode=False,
                 count_include_pad=True,
             )
-            return pool if layer.overhang(traced.input) == (0, 0) else CeilAvgPool2D(traced, layer)
+            return pool if layer.overhang(traced.input) == (0, 0) else units.CeilAvgPool2D(traced, layer)
         case Dropout():
             return nn.Dropout(rate=layer.rate, axes=())
         case GlobalAvgPool2d():
@@ -89,48 +91,21 @@ def compile_layer(traced: TracedLayer) -> HybridBlock:
                 flatten=False,
                 in_units=traced.input[1],
             )
+        case Maxout():
+            return units.Maxout(layer.pieces, has_area=len(traced.input) == 4)
+        case LocalResponseNorm():
+            # It divides alpha by the size, which the spec does not.
+            return units.LocalResponseNorm(layer.size, alpha=layer.size * layer.alpha, beta=layer.beta, k=layer.k)
+        case SEBlock():
+            return units.SEBlock(traced.input[1], layer.squeezed(traced.input[1]))
+        case SKBlock():
+            return units.SKBlock(_branches(traced, layer), layer.out_channels, layer.squeezed)
         case NinBlock():
             return _sequential(traced.inner)
         case _:
             raise unsupported("mxnet", traced)
 
 
-class CeilPool2D(HybridBlock):
-    """Pooling that rounds up, as floor pooling of an extended image.
-
-    MXNet's own ceil mode ("full") keeps windows that lie outside the image altogether, and counts the overhang in
-    averages.
-    """
-
-    def __init__(self, traced: TracedLayer, layer: Pool2d) -> None:
-        super().__init__()
-        (ph, pw), (down, right) = layer.padding, layer.overhang(traced.input)
-        self._padding = (0, 0, 0, 0, ph, ph, pw, pw)
-        self._overhang = (0, 0, 0, 0, 0, down, 0, right)
-        self._window = {"kernel": layer.kernel_size, "stride": layer.stride, "pooling_convention": "valid"}
-
-    def _extend(self, F: Any, x: Any, around: float, beyond: float) -> Any:  # noqa: N803
-        padded = F.pad(x.as_nd_ndarray(), mode="constant", pad_width=self._padding, constant_value=around)
-        return F.pad(padded, mode="constant", pad_width=self._overhang, constant_value=beyond)
-
-
-class CeilMaxPool2D(CeilPool2D):
-    """Max pooling that rounds up."""
-
-    def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: N803
-        lowest = float(np.finfo(np.float32).min)
-        return _as_around(F.Pooling(self._extend(F, x, lowest, lowest), pool_type="max", **self._window))
-
-
-class CeilAvgPool2D(CeilPool2D):
-    """Average pooling that rounds up; padding counts, the overhang does not."""
-
-    def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: N803
-        mean = F.Pooling(self._extend(F, x, 0.0, 0.0), pool_type="avg", **self._window)
-        share = F.Pooling(self._extend(F, F.ones_like(x.as_nd_ndarray()), 1.0, 0.0), pool_type="avg", **self._window)
-        return _as_around(mean / share)
-
-
-def _as_around(value: Any) -> Any:
-    """`pad` and `Pooling` make MXNet's older arrays; after `npx.set_np()` the layers around want the newer ones."""
-    return value.as_np_ndarray() if is_np_array() else value
+def _branches(traced: TracedLayer, layer: SKBlock) -> list[HybridBlock]:
+    """The convolutions of a unit, side by side."""
+    return [compile_layer(replace(traced, layer=branch)) for branch in layer.branches()]

@@ -12,9 +12,13 @@ from nin_multi.spec import (
     Flatten,
     GlobalAvgPool2d,
     Linear,
+    LocalResponseNorm,
+    Maxout,
     MaxPool2d,
     Pool2d,
     ReLU,
+    SEBlock,
+    SKBlock,
     TracedLayer,
 )
 
@@ -125,6 +129,76 @@ class CeilAvgPool2D(gluon.HybridBlock):
         )
         return mean / share
 ''',
+    "Maxout": '''
+class Maxout(gluon.HybridBlock):
+    """The largest of each group of channels that follow one another."""
+
+    def __init__(self, pieces):
+        super().__init__()
+        self.pieces = pieces
+
+    def hybrid_forward(self, F, x):
+        largest = x[:, :: self.pieces]
+        for i in range(1, self.pieces):
+            largest = F.np.maximum(largest, x[:, i :: self.pieces])
+        return largest
+''',
+    "LocalResponseNorm": '''
+class LocalResponseNorm(gluon.HybridBlock):
+    """Normalization by neighbouring channels."""
+
+    def __init__(self, size, alpha, beta, k):
+        super().__init__()
+        self.settings = {"nsize": size, "alpha": alpha, "beta": beta, "knorm": k}
+
+    def hybrid_forward(self, F, x):
+        return F.LRN(x.as_nd_ndarray(), **self.settings).as_np_ndarray()
+''',
+    "SEBlock": '''
+class SEBlock(gluon.HybridBlock):
+    """Squeeze and excitation: every channel times a number between 0 and 1."""
+
+    def __init__(self, channels, squeezed):
+        super().__init__()
+        self.reduce = nn.Dense(squeezed, "relu", in_units=channels)
+        self.expand = nn.Dense(channels, "sigmoid", in_units=squeezed)
+
+    def hybrid_forward(self, F, x):
+        means = F.npx.pooling(x, kernel=(1, 1), global_pool=True, pool_type="avg")
+        gates = self.expand(self.reduce(means))
+        return x * F.npx.reshape(gates, (-2, -2, 1, 1))
+''',
+    "SKBlock": '''
+class SKBlock(gluon.HybridBlock):
+    """Selective kernels: a mean of branches, weighed for every channel."""
+
+    def __init__(self, in_channels, out_channels, kernel_sizes, squeezed, stride=1):
+        super().__init__()
+        self.count = len(kernel_sizes)
+        for i, size in enumerate(kernel_sizes, start=1):
+            settings = {"padding": size // 2, "in_channels": in_channels}
+            branch = nn.Conv2D(
+                out_channels, size, stride, activation="relu", **settings
+            )
+            self.register_child(branch, f"branch{i}")
+        self.reduce = nn.Dense(squeezed, "relu", in_units=out_channels)
+        for i in range(1, self.count + 1):
+            select = nn.Dense(out_channels, in_units=squeezed)
+            self.register_child(select, f"select{i}")
+
+    def each(self, name):
+        return [self._children[f"{name}{i}"] for i in range(1, self.count + 1)]
+
+    def hybrid_forward(self, F, x):
+        images = [branch(x) for branch in self.each("branch")]
+        means = F.npx.pooling(
+            sum(images), kernel=(1, 1), global_pool=True, pool_type="avg"
+        )
+        z = self.reduce(means)
+        scores = F.np.stack([select(z) for select in self.each("select")], 1)
+        weights = F.npx.reshape(F.npx.softmax(scores, axis=1), (-2, -2, -2, 1, 1))
+        return sum(weights[:, i] * image for i, image in enumerate(images))
+''',
 }
 
 
@@ -166,6 +240,28 @@ def write_layer(traced: TracedLayer) -> Call:
             return call("nn.Flatten")
         case Linear():
             return call("nn.Dense", layer.out_features, use_bias=unless(layer.bias, True), in_units=traced.input[1])
+        case Maxout():
+            return call("Maxout", layer.pieces)
+        case LocalResponseNorm():
+            return call(
+                "LocalResponseNorm",
+                layer.size,
+                alpha=f"{layer.size} * {layer.alpha!r}",  # it is divided by the size
+                beta=layer.beta,
+                k=layer.k,
+            )
+        case SEBlock():
+            channels = traced.input[1]
+            return call("SEBlock", channels, layer.squeezed(channels))
+        case SKBlock():
+            return call(
+                "SKBlock",
+                traced.input[1],
+                layer.out_channels,
+                layer.kernel_sizes,
+                layer.squeezed,
+                stride=unless(pair(layer.stride), 1),
+            )
         case _:
             raise unsupported("mxnet", traced)
 

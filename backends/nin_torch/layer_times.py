@@ -20,9 +20,15 @@ def enter(network: TorchNetwork, images: Images) -> Tensor:
 
 def layers(network: TorchNetwork) -> Iterator[tuple[str, nn.Module]]:
     """The layers, those in blocks one by one, by their dotted names."""
-    for name, layer in network.module.named_modules():
-        if not isinstance(layer, nn.Sequential):
-            yield name, layer
+    yield from _leaves(network.module, "")
+
+
+def _leaves(net: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    for name, layer in net.named_children():
+        if isinstance(layer, nn.Sequential):
+            yield from _leaves(layer, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", layer
 
 
 def timed_pass(

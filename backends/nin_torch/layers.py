@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
@@ -18,11 +20,16 @@ from nin_multi.spec import (
     Flatten,
     GlobalAvgPool2d,
     Linear,
+    LocalResponseNorm,
+    Maxout,
     MaxPool2d,
     NinBlock,
     ReLU,
+    SEBlock,
+    SKBlock,
     TracedLayer,
 )
+from nin_torch import units
 from nin_torch.convolutions import ContiguousConv2d, SpaceToDepthConv2d, has_space, is_large
 
 AnyConv2d = TypeVar("AnyConv2d", bound=nn.Conv2d)
@@ -37,14 +44,21 @@ def compile_architecture(
     """
     net = _sequential(architecture.trace())
     for is_first, traced in zip(chain([True], repeat(False)), architecture.walk(), strict=False):
-        if not isinstance(traced.layer, Conv2d):
-            continue
-        if is_first and first_conv == "space_to_depth" and has_space(traced.layer):
-            other = _replace(net, traced.name, SpaceToDepthConv2d)
-            other.layout = torch.contiguous_format if layout == "contiguous" else torch.channels_last
-        elif not is_first and layout == "mixed" and is_large(traced.layer):
-            _replace(net, traced.name, ContiguousConv2d)
+        for name, layer in _convolutions(traced):
+            if is_first and first_conv == "space_to_depth" and has_space(layer):
+                other = _replace(net, name, SpaceToDepthConv2d)
+                other.layout = torch.contiguous_format if layout == "contiguous" else torch.channels_last
+            elif not is_first and layout == "mixed" and is_large(layer):
+                _replace(net, name, ContiguousConv2d)
     return net
+
+
+def _convolutions(traced: TracedLayer) -> Iterator[tuple[str, Conv2d]]:
+    """Those that one layer is or holds, by their names in the net."""
+    if isinstance(traced.layer, Conv2d):
+        yield traced.name, traced.layer
+    if isinstance(traced.layer, SKBlock):
+        yield from ((f"{traced.name}.{branch.name}", branch) for branch in traced.layer.branches())
 
 
 def _replace(net: nn.Sequential, name: str, kind: type[AnyConv2d]) -> AnyConv2d:
@@ -111,7 +125,21 @@ def compile_layer(traced: TracedLayer) -> nn.Module:
             return nn.Flatten(start_dim=1, end_dim=-1)
         case Linear():
             return nn.Linear(traced.input[1], layer.out_features, bias=layer.bias)
+        case Maxout():
+            return units.Maxout(layer.pieces)
+        case LocalResponseNorm():
+            # It divides alpha by the size, which the spec does not.
+            return nn.LocalResponseNorm(layer.size, alpha=layer.size * layer.alpha, beta=layer.beta, k=layer.k)
+        case SEBlock():
+            return units.SEBlock(traced.input[1], layer.squeezed(traced.input[1]))
+        case SKBlock():
+            return units.SKBlock(_branches(traced, layer), layer.out_channels, layer.squeezed)
         case NinBlock():
             return _sequential(traced.inner)
         case _:
             raise unsupported("torch", traced)
+
+
+def _branches(traced: TracedLayer, layer: SKBlock) -> list[nn.Module]:
+    """The convolutions of a unit, side by side."""
+    return [compile_layer(replace(traced, layer=branch)) for branch in layer.branches()]

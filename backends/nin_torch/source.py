@@ -12,8 +12,12 @@ from nin_multi.spec import (
     Flatten,
     GlobalAvgPool2d,
     Linear,
+    LocalResponseNorm,
+    Maxout,
     MaxPool2d,
     ReLU,
+    SEBlock,
+    SKBlock,
     TracedLayer,
 )
 
@@ -82,6 +86,58 @@ def load_weights(net, path):
     net.load_state_dict(load_file(path))
 '''
 
+DEFINITIONS = {
+    "Maxout": '''
+class Maxout(nn.Module):
+    """The largest of each group of channels that follow one another."""
+
+    def __init__(self, pieces):
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, x):
+        return x.unflatten(1, (-1, self.pieces)).max(dim=2).values
+''',
+    "SEBlock": '''
+class SEBlock(nn.Module):
+    """Squeeze and excitation: every channel times a number between 0 and 1."""
+
+    def __init__(self, channels, squeezed):
+        super().__init__()
+        self.reduce = nn.Linear(channels, squeezed)
+        self.expand = nn.Linear(squeezed, channels)
+
+    def forward(self, x):
+        z = self.reduce(x.mean((2, 3))).relu()
+        gates = self.expand(z).sigmoid()
+        return x * gates[:, :, None, None]
+''',
+    "SKBlock": '''
+class SKBlock(nn.Module):
+    """Selective kernels: a mean of branches, weighed for every channel."""
+
+    def __init__(self, in_channels, out_channels, kernel_sizes, squeezed, stride=1):
+        super().__init__()
+        self.count = len(kernel_sizes)
+        for i, size in enumerate(kernel_sizes, start=1):
+            branch = nn.Conv2d(in_channels, out_channels, size, stride, size // 2)
+            self.add_module(f"branch{i}", branch)
+        self.reduce = nn.Linear(out_channels, squeezed)
+        for i in range(1, self.count + 1):
+            self.add_module(f"select{i}", nn.Linear(squeezed, out_channels))
+
+    def each(self, name):
+        return [self.get_submodule(f"{name}{i}") for i in range(1, self.count + 1)]
+
+    def forward(self, x):
+        images = [branch(x).relu() for branch in self.each("branch")]
+        z = self.reduce(sum(images).mean((2, 3))).relu()
+        scores = torch.stack([select(z) for select in self.each("select")], 1)
+        weights = scores.softmax(1)[..., None, None].unbind(1)
+        return sum(w * image for w, image in zip(weights, images, strict=True))
+''',
+}
+
 
 def source(architecture: Architecture) -> str:
     """A program that makes, shows and trains the net. Raises UnsupportedLayer."""
@@ -119,6 +175,28 @@ def write_layer(traced: TracedLayer) -> Call:
             return call("nn.Flatten")
         case Linear():
             return call("nn.Linear", traced.input[1], layer.out_features, bias=unless(layer.bias, True))
+        case Maxout():
+            return call("Maxout", layer.pieces)
+        case LocalResponseNorm():
+            return call(
+                "nn.LocalResponseNorm",
+                layer.size,
+                alpha=f"{layer.size} * {layer.alpha!r}",  # it is divided by the size
+                beta=unless(layer.beta, 0.75),
+                k=unless(layer.k, 1.0),
+            )
+        case SEBlock():
+            channels = traced.input[1]
+            return call("SEBlock", channels, layer.squeezed(channels))
+        case SKBlock():
+            return call(
+                "SKBlock",
+                traced.input[1],
+                layer.out_channels,
+                layer.kernel_sizes,
+                layer.squeezed,
+                stride=unless(pair(layer.stride), 1),
+            )
         case _:
             raise unsupported("torch", traced)
 
@@ -128,4 +206,4 @@ def write_convolution(before: Code, after: Code, *window: Code, **settings: Code
     return call("nn.Conv2d", before, after, *window, **settings)
 
 
-DIALECT = Dialect("torch", "PyTorch", PROGRAM, write_layer, write_convolution)
+DIALECT = Dialect("torch", "PyTorch", PROGRAM, write_layer, write_convolution, definitions=DEFINITIONS)

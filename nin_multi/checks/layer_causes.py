@@ -1,4 +1,4 @@
-"""What would explain a parameter or a layer's output that is not as expected; training is `training_causes`'s."""
+"""What would explain a parameter or a layer's output that is not as expected; units and training stand elsewhere."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nin_multi.backend import Params
 from nin_multi.checks.explanations import MATCH, Hypothesis, choose, distance
+from nin_multi.checks.unit_causes import of_unit
 from nin_multi.oracle import Array, apply_layer
 from nin_multi.spec import (
     AvgPool2d,
@@ -92,7 +93,7 @@ def _hypotheses(traced: TracedLayer, x: Array, seen: Array, params: Params) -> I
             yield "axes are swapped before the flatten: channels come last", lambda: _flat(x.transpose(0, 2, 3, 1))
             yield "axes are swapped before the flatten: width before height", lambda: _flat(x.transpose(0, 1, 3, 2))
         case _:
-            pass
+            yield from of_unit(traced, x, held, apply)
 
 
 def _of_relu(x: Array, seen: Array) -> Iterator[Hypothesis]:

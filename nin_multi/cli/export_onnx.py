@@ -31,7 +31,7 @@ class Wishes:
 
 def export_onnx(wishes: Wishes, out: Path, json: bool) -> int:
     """Write the file, unless its logits are not the oracle's: then 1."""
-    from nin_multi.export.onnx_file import ALLOWED, IR_VERSION, OPSET, logits_error, onnx_model, runtime_version
+    from nin_multi.export.onnx_file import ALLOWED, logits_error, onnx_model, runtime_version
     from nin_multi.files import write_bytes
 
     version = runtime_version() if _is_checked(wishes.check) else None
@@ -43,12 +43,7 @@ def export_onnx(wishes: Wishes, out: Path, json: bool) -> int:
         write_bytes(out, content)
     found = {
         "arch": architecture.name,
-        "format": "onnx",
-        "opset": OPSET,
-        "ir_version": IR_VERSION,
-        "bytes": len(content),
-        "weights": str(wishes.weights) if wishes.weights is not None else None,
-        "seed": wishes.seed or 0 if wishes.weights is None else None,
+        **_facts(wishes, len(content)),
         "runtime_version": version,
         "logits_rel_err": error if error is None or math.isfinite(error) else None,
         "agree": agree,
@@ -59,6 +54,21 @@ def export_onnx(wishes: Wishes, out: Path, json: bool) -> int:
     else:
         _print(found, said, error, ALLOWED, out)
     return 1 if agree is False else 0
+
+
+def _facts(wishes: Wishes, size: int) -> dict[str, Any]:
+    """What is known of a file before it is checked."""
+    from nin_multi.export.onnx_file import IR_VERSION, OPSET
+
+    stored = wishes.weights
+    return {
+        "format": "onnx",
+        "opset": OPSET,
+        "ir_version": IR_VERSION,
+        "bytes": size,
+        "weights": None if stored is None else str(stored),
+        "seed": (wishes.seed or 0) if stored is None else None,
+    }
 
 
 def _is_checked(check: bool | None) -> bool:

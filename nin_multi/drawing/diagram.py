@@ -21,9 +21,13 @@ from nin_multi.spec import (
     Flatten,
     GlobalAvgPool2d,
     Linear,
+    LocalResponseNorm,
+    Maxout,
     MaxPool2d,
     NinBlock,
     ReLU,
+    SEBlock,
+    SKBlock,
     TracedLayer,
 )
 
@@ -35,6 +39,7 @@ COLOURS = {
     "pool": ("#fdecc8", "#c08a1e"),
     "mean": ("#fbd8c6", "#c25e32"),
     "linear": ("#e7dff2", "#7458a5"),
+    "unit": ("#f6dfee", "#a64a86"),
     "aside": ("#f0f0f0", "0.65"),
 }
 # Points. What stands to the left and to the right of a box takes BESIDE and BEYOND.
@@ -142,6 +147,15 @@ def _describe(layer: Any) -> tuple[str, str, bool]:
             return "mean", "global average pool", False
         case Linear():
             return "linear", f"fully connected, {layer.out_features}", False
+        case SEBlock():
+            return "unit", f"squeeze and excitation, 1/{layer.reduction}", False
+        case SKBlock():
+            kernels = " or ".join(f"{size}×{size}" for size in layer.kernel_sizes)
+            return "unit", f"{kernels} conv, {layer.out_channels}{_stride(layer)}", True
+        case Maxout():
+            return "aside", f"maxout of {layer.pieces}", False
+        case LocalResponseNorm():
+            return "aside", f"norm over {layer.size} channels", False
         case Dropout():
             return "aside", f"dropout {layer.rate:g}", False
         case Flatten():
@@ -155,7 +169,7 @@ def _widths(block: NinBlock) -> tuple[int, ...]:
     return widths if block.mlp_channels is not None and len(set(widths)) > 1 else (block.out_channels,)
 
 
-def _stride(layer: Conv2d | NinBlock | MaxPool2d | AvgPool2d) -> str:
+def _stride(layer: Conv2d | NinBlock | MaxPool2d | AvgPool2d | SKBlock) -> str:
     return "" if layer.stride == (1, 1) else f", stride {_size(dict.fromkeys(layer.stride))}"
 
 

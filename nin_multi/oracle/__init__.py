@@ -4,7 +4,7 @@ Every layer is written as its definition reads, one image at a time where memory
 with any framework.
 """
 
-from nin_multi.oracle.arrays import Array, Backward
+from nin_multi.oracle.arrays import Array, Backward, sliding_window_view
 from nin_multi.oracle.backend import NumpyBackend, matrix_product
 from nin_multi.oracle.layers import apply_layer
 from nin_multi.oracle.network import NumpyNetwork, cross_entropy
@@ -18,5 +18,6 @@ __all__ = [
     "apply_layer",
     "cross_entropy",
     "matrix_product",
+    "sliding_window_view",
     "windows_of",
 ]

@@ -31,6 +31,10 @@ class LayerBase(BaseModel):
         """Multiply-accumulates per example."""
         return 0
 
+    def hidden_values(self, shape: Shape) -> int:
+        """Values per example that are made on the way to the output, and needed again on the way back."""
+        return 0
+
     def inner(self) -> tuple[Layer, ...]:
         """The named layers inside a block; empty for a plain layer."""
         return ()

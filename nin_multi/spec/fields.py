@@ -26,7 +26,7 @@ Count = Annotated[int, Strict(), Field(ge=1, le=LARGEST_NUMBER)]
 Odd = Annotated[Count, AfterValidator(_odd)]
 Pad = Annotated[int, Strict(), Field(ge=0, le=LARGEST_NUMBER)]
 Rate = Annotated[float, Strict(), Field(ge=0.0, lt=1.0)]
-Positive = Annotated[float, Strict(), Field(gt=0.0, le=LARGEST_NUMBER)]
+Positive = Annotated[float, Strict(), Field(gt=0.0, le=LARGEST_NUMBER, allow_inf_nan=False)]
 # No dots and no digits in front: the name is also a child's name in the frameworks' own nets.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 Size = Annotated[tuple[Count, Count], BeforeValidator(_pair)]

@@ -102,3 +102,6 @@ class LocalResponseNorm(LayerBase):
 
     def output_shape(self, shape: Shape) -> Shape:
         return need_image(shape, "local_response_norm")
+
+    def hidden_values(self, shape: Shape) -> int:
+        return math.prod(shape[1:])  # what each value is divided by

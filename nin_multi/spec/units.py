@@ -45,6 +45,9 @@ class SEBlock(LayerBase):
         _, channels, height, width = shape
         return 2 * channels * self.squeezed(channels) + channels * height * width
 
+    def hidden_values(self, shape: Shape) -> int:
+        return 2 * shape[1] + self.squeezed(shape[1])  # means, what is left of them, gates
+
 
 class SKBlock(LayerBase):
     """Selective kernels (arXiv:1903.06586, section 3.1), without batch normalisation, groups and dilation.
@@ -66,6 +69,11 @@ class SKBlock(LayerBase):
     def squeezed(self) -> int:
         """How many numbers `reduce` leaves."""
         return max(self.out_channels // self.reduction, self.min_channels)
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Of the branch with the largest kernel."""
+        return (max(self.kernel_sizes) // 2,) * 2
 
     def branches(self) -> tuple[Conv2d, ...]:
         """The convolution of each branch, called branch1, branch2, ..."""
@@ -98,3 +106,8 @@ class SKBlock(LayerBase):
         convolved = sum(branch.multiply_adds(shape) for branch in branches)
         selected = (1 + len(branches)) * self.squeezed * channels
         return convolved + selected + len(branches) * channels * height * width
+
+    def hidden_values(self, shape: Shape) -> int:
+        _, channels, height, width = self.output_shape(shape)
+        one_branch = channels * height * width + channels  # and its shares
+        return len(self.kernel_sizes) * one_branch + channels + self.squeezed

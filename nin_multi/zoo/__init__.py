@@ -5,8 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
-# The chapter's net first, the authors' nets, then the book's neighbours for comparison.
-_ORDER = ("nin", "nin-mnist", "nin-cifar10", "nin-cifar100", "nin-svhn", "nin-imagenet", "alexnet", "vgg11")
+# The chapter's net first, the authors' nets, then for comparison the book's neighbours, the net of its day, rivals and
+# heirs of nin-mnist.
+_ORDER = (
+    "nin",
+    "nin-mnist",
+    "nin-cifar10",
+    "nin-cifar100",
+    "nin-svhn",
+    "nin-imagenet",
+    "alexnet",
+    "vgg11",
+    "alexnet-2012",
+    "conv-mnist",
+    "maxout-mnist",
+    "nin-mnist-se",
+    "nin-mnist-sk",
+)
 
 
 def names() -> tuple[str, ...]:

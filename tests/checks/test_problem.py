@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from strategies import architectures
 
 from nin_multi import load
-from nin_multi.checks import Problem, clear_problem, problem, stored_problem
+from nin_multi.checks import Problem, clear_problem, draws, stored_problem
+from nin_multi.checks.decisions import decisions
 from nin_multi.oracle import apply_layer
 from nin_multi.randomness import initial_parameters
-from nin_multi.spec import Architecture, Conv2d, Linear, MaxPool2d, ReLU, TracedLayer
+from nin_multi.spec import Architecture, Conv2d, Linear, Maxout, MaxPool2d, ReLU, SEBlock, SKBlock, TracedLayer
 
 Array = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ def in_training(posed: Problem) -> Iterator[tuple[TracedLayer, Array, float]]:
         for part in row.inner or (row,):
             yield part, value, scale
             value, _ = apply_layer(part, value, params, posed.masks)
-            if isinstance(part.layer, (Conv2d, Linear)):
+            if isinstance(part.layer, (Conv2d, Linear, SEBlock, SKBlock)):
                 scale = math.sqrt(np.mean(value**2)) or 1.0
 
 
@@ -63,15 +64,51 @@ def gaps(layer: MaxPool2d, x: Array, shape: tuple[int, ...]) -> Iterator[float]:
             yield pixels[-1] - pixels[-2]
 
 
+def pieces(layer: Maxout, x: Array) -> Iterator[float]:
+    """Of each maxout's pieces, how far the largest is from the next smaller one."""
+    for i, j, *place in np.ndindex(len(x), x.shape[1] // layer.pieces, *x.shape[2:]):
+        rivals = [(i, j * layer.pieces + piece, *place) for piece in range(layer.pieces)]
+        found = sorted({float(x[each]) for each in rivals})
+        if len(found) > 1:
+            yield found[-1] - found[-2]
+
+
+def rows_through(x: Array, params: dict[str, Array], name: str) -> Array:
+    return x @ params[f"{name}.weight"].T + params[f"{name}.bias"]
+
+
+def inside(part: TracedLayer, x: Array, posed: Problem) -> Iterator[Array]:
+    """What the ReLUs inside a unit get."""
+    params = {name: np.asarray(value, np.float64) for name, value in posed.params.items()}
+    if isinstance(part.layer, SEBlock):
+        yield rows_through(x.mean(axis=(2, 3)), params, f"{part.name}.reduce")
+    if isinstance(part.layer, SKBlock):
+        total: Any = 0.0
+        for branch in part.layer.branches():
+            alone = TracedLayer(f"{part.name}.{branch.name}", branch, x.shape, part.output, {}, 0)
+            convolved, _ = apply_layer(alone, x, params, {})
+            yield convolved
+            total = total + np.maximum(convolved, 0)
+        yield rows_through(total.mean(axis=(2, 3)), params, f"{part.name}.reduce")
+
+
+def off_zero(value: Array) -> list[float]:
+    return list(np.abs(value[value != 0]).tolist())
+
+
 def nearest_decision(posed: Problem) -> float:
-    """Of every ReLU's input and every pool's window. What is exactly 0 is 0 in any arithmetic."""
+    """Of every ReLU's input, every window and every maxout's pieces. What is exactly 0 is 0 in any arithmetic."""
     nearest = math.inf
     for part, value, scale in in_training(posed):
         found: list[float] = []
         if isinstance(part.layer, ReLU):
-            found = np.abs(value[value != 0]).tolist()
+            found = off_zero(value)
         if isinstance(part.layer, MaxPool2d):
             found = list(gaps(part.layer, value, part.output))
+        if isinstance(part.layer, Maxout):
+            found = list(pieces(part.layer, value))
+        for before in inside(part, value, posed):
+            nearest = min(nearest, min(off_zero(before), default=math.inf) / (math.sqrt(np.mean(before**2)) or 1.0))
         nearest = min(nearest, min(found, default=math.inf) / scale)
     return nearest
 
@@ -153,7 +190,7 @@ def test_weights_are_drawn_until_they_decide_clearly(monkeypatch: pytest.MonkeyP
     assert posed.margin >= 1e-5
     assert nearest_decision(posed) >= 1e-5
     assert posed.is_clear
-    monkeypatch.setattr(problem, "ATTEMPTS", 1)  # 8 images x 20 x 20 x 8 channels x 3: no draw is clear by chance
+    monkeypatch.setattr(draws, "ATTEMPTS", 1)  # 8 images x 20 x 20 x 8 channels x 3: no draw is clear by chance
     once = clear_problem(NIN, 8)
     assert once.margin < 1e-6
     assert not once.is_clear
@@ -171,16 +208,14 @@ def test_a_channel_drawn_anew_keeps_its_mask() -> None:
     architecture = net([6, 5, 4], *layers, {"type": "dropout", "rate": 0.5}, RELU)
     masks, rows = clear_problem(architecture, 3).masks, list(architecture.trace(3))
     value, some = np.random.RandomState(0).standard_normal((3, 6, 5, 4)), np.array([1, 2, 5])
-    for whole, part in zip(
-        problem._decisions(rows, value, masks), problem._decisions(rows, value[:, some], masks, some), strict=True
-    ):
+    for whole, part in zip(decisions(rows, value, masks), decisions(rows, value[:, some], masks, some), strict=True):
         np.testing.assert_array_equal(part, whole[some])
 
 
 def test_dead_channels_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = net([3, 1, 1], {**BLOCK, "kernel_size": 1, "padding": 0}, FLATTEN, RELU)
     assert [dead_channels(clear_problem(narrow, 2, seed)) for seed in range(30)] == [0] * 30
-    monkeypatch.setattr(problem, "ATTEMPTS", 1)
+    monkeypatch.setattr(draws, "ATTEMPTS", 1)
     assert sum(dead_channels(clear_problem(narrow, 2, seed)) for seed in range(30)) > 30
 
 

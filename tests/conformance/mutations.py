@@ -1,7 +1,8 @@
 """Mistakes that people make with nets, and what `verify` has to say of each; not how one is planted.
 
 How is said three times, by the same names: `mutations_torch.py`, `mutations_mindspore.py`, `mutations_mxnet.py`; once,
-in `mutations_alike.py`, where the adapters are alike. `mutations_products.py` is MindSpore's product form alone.
+in `mutations_alike.py`, where the adapters are alike. `mutations_products.py` is MindSpore's product form alone;
+mistakes in maxout, normalization and units stand in `mutations_units.py` and its siblings.
 """
 
 from __future__ import annotations
@@ -61,6 +62,19 @@ layers:
   - {type: conv2d, out_channels: 3, kernel_size: 2}
   - {type: flatten}
   - {type: linear, out_features: 4, bias: false}
+""")
+# A norm whose size and exponent are no defaults; branches as wide as each other, so that they could change places and a
+# padding left out still gives an image; as many pieces as channels that lie far apart would make.
+UNITS = parse_architecture("""
+name: units
+input: [4, 9, 7]
+layers:
+  - {type: local_response_norm, size: 3, alpha: 0.5, beta: 0.6}
+  - {type: se_block, reduction: 2}
+  - {type: sk_block, out_channels: 6, kernel_sizes: [3, 3], stride: [2, 1], reduction: 2, min_channels: 2}
+  - {type: maxout, pieces: 3}
+  - {type: flatten}
+  - {type: linear, out_features: 5}
 """)
 
 
@@ -200,6 +214,30 @@ IN_PRODUCTS = (
     Mutation("pool: each of equal values counts", "gradient", "conv1.bias", case="level", impossible_in=_OTHERS),
     Mutation("channels stay last in flatten", "activation", "flatten1", "channels come last", impossible_in=_OTHERS),
 )
+IN_UNITS = tuple(
+    Mutation(name, check, where, cause, case="units")
+    for name, check, where, cause in (
+        ("alpha divided by the size", "activation", "lrn1", "its alpha is divided by the size"),
+        ("k left at 1", "activation", "lrn1", "its k is left at 1"),
+        ("size left at its default", "activation", "lrn1", "its size is left at 5"),
+        ("size taken for a radius", "activation", "lrn1", "its size is taken for a radius"),
+        ("normalization left out", "activation", "lrn1", "it is left out"),
+        ("linear maps made without bias", "parameters", "se1.reduce.bias", "made without its bias"),
+        ("sigmoid left out", "activation", "se1", "its sigmoid is left out"),
+        ("ReLU left out in between", "activation", "se1", "its ReLU is left out"),
+        ("second bias not added", "activation", "se1", "the bias of expand is left out"),
+        ("squeezed by the maximum", "activation", "se1", "it squeezes by the largest value"),
+        ("gates without a gradient", "gradient", "se1.expand.bias", "nothing reaches se1.expand.weight and 3 more"),
+        ("softmax over the channels", "activation", "sk1", "its softmax goes over the channels"),
+        ("branches added without shares", "activation", "sk1", "added up without their shares"),
+        ("shares exchanged", "activation", "sk1", "come in the opposite order"),
+        ("branches' ReLUs left out", "activation", "sk1", "the ReLUs of its branches are left out"),
+        ("branches' padding left out", "activation", "sk1", ""),
+        ("branches' stride left at its default", "activation", "sk1", "its stride is left at 1"),
+        ("pieces far apart", "activation", "maxout1", "channels compete that lie far apart"),
+        ("mean of the pieces", "activation", "maxout1", "it takes the mean of the pieces"),
+    )
+)
 
 
 def to_plant(framework: str, mutations: Iterable[Mutation] = MUTATIONS) -> Iterable[Mutation]:
@@ -223,7 +261,7 @@ def set_side_by_side(found: Mapping[str, Sequence[Row]]) -> list[tuple[str, ...]
     places = {framework: {row["mutation"]: row["where"] for row in rows} for framework, rows in found.items()}
     return [
         (mutation.name, *(_place(mutation, framework, places.get(framework, {})) for framework in FRAMEWORKS))
-        for mutation in (*MUTATIONS, *IN_PRODUCTS)
+        for mutation in (*MUTATIONS, *IN_PRODUCTS, *IN_UNITS)
     ]
 
 

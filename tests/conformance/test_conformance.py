@@ -37,15 +37,20 @@ input: [2, 19, 14]
 layers:
   - {type: conv2d, out_channels: 6, kernel_size: [3, 2], stride: [1, 2], padding: [2, 1], bias: false}
   - {type: relu}
+  - {type: local_response_norm, size: 3, alpha: 0.3, beta: 0.6, k: 1.5}
   - {type: max_pool2d, kernel_size: 2, stride: 3, padding: 1, ceil_mode: true}
   - {type: dropout, rate: 0.2}
+  - {type: sk_block, out_channels: 6, kernel_sizes: [1, 3], stride: [2, 1], reduction: 2, min_channels: 2}
+  - {type: maxout, pieces: 2}
   - {type: nin_block, out_channels: 5, kernel_size: 2, mlp_channels: [7], final_relu: false}
+  - {type: se_block, reduction: 3}
   - {type: avg_pool2d, kernel_size: [3, 2], stride: [2, 3], padding: [1, 0], ceil_mode: true}
   - {type: conv2d, out_channels: 8, kernel_size: 1}
   - {type: flatten}
   - {type: linear, out_features: 9}
   - {type: relu}
   - {type: dropout, rate: 0.5}
+  - {type: maxout, pieces: 3}
   - {type: linear, out_features: 4, bias: false}
 """)
 
@@ -103,6 +108,55 @@ def test_values_are_the_oracles(backend: Backend, architecture: Architecture) ->
     assert problem.is_clear
     assert report.findings == []
     assert list(report.layers) == [row.name for row in problem.architecture.walk()]
+
+
+FIRST_UNITS = {
+    "sk": "{type: sk_block, out_channels: 6, kernel_sizes: [5, 1], stride: 2, min_channels: 3}",
+    "se": "{type: se_block, reduction: 2}",
+    "lrn": "{type: local_response_norm, size: 7, alpha: 0.2}",  # reaches over all channels
+    "maxout": "{type: maxout, pieces: 2}",
+}
+
+
+@pytest.mark.parametrize("first", FIRST_UNITS.values(), ids=FIRST_UNITS)
+def test_units_that_see_the_image_itself(backend: Backend, first: str) -> None:
+    """Of images nobody wants a gradient, and fast paths may leave it out; of the layers that follow they must not."""
+    rest = "[{type: sk_block, out_channels: 4}, {type: flatten}, {type: linear, out_features: 3}]"
+    architecture = parse_architecture(f"name: first\ninput: [4, 9, 6]\nlayers: [{first}, {rest[1:]}")
+    problem = checks.clear_problem(architecture, 2)
+    truth = checks.find_truth(problem, 0)
+    parts = ("parameters", "activations", "training")
+    report = checks.verify(backend, problem, truth, device="cpu", precision=backend.precisions[0], parts=parts)
+    assert report.findings == []
+    assert problem.is_clear
+
+
+@pytest.mark.parametrize("size", [(3, 5, 4), (3, 1, 1)], ids=["image", "features"])
+def test_of_equal_pieces_the_first_passes_the_gradient_on(backend: Backend, size: tuple[int, int, int]) -> None:
+    """Of filters that are alike only the first of each three moves."""
+    made, flat = "{type: conv2d, out_channels: 6, kernel_size: 1}", "{type: flatten}"
+    layers = [made, flat, "{type: maxout, pieces: 3}"] if size[1] == 1 else [made, "{type: maxout, pieces: 3}", flat]
+    architecture = parse_architecture(f"name: ties\ninput: {list(size)}\nlayers: [{', '.join(layers)}]")
+    params = random_params(architecture)
+    for name, value in params.items():
+        params[name] = np.repeat(value[:1], 6, axis=0)
+    x, y = images(architecture, 3), labels(architecture, 3)
+    _, gradients = build(backend, architecture, params).loss_and_gradients(x, y, {})
+    _, expected = build(ORACLE, architecture, params).loss_and_gradients(x, y, {})
+    for name, value in gradients.items():
+        assert relative(value, expected[name]) < 1e-5, name
+        assert [bool(each.any()) for each in value] == [True, False, False] * 2
+
+
+def test_layers_are_timed_one_by_one_and_units_as_one(backend: Backend) -> None:
+    """By the spec's names, those inside blocks too."""
+    block, unit = "{type: nin_block, out_channels: 4, kernel_size: 3, mlp_channels: []}", "{type: se_block}"
+    architecture = parse_architecture(f"name: timed\ninput: [2, 6, 5]\nlayers: [{block}, {unit}, {{type: flatten}}]")
+    place: dict[str, Any] = {"device": "cpu", "precision": backend.precisions[0]}
+    x = images(architecture, 2)
+    times = list(backend.layer_times(architecture, random_params(architecture), x, **place, repeats=1))
+    assert [name for name, *_ in times] == ["block1.conv", "block1.relu", "se1", "flatten1"]
+    assert all(forward > 0 and backward >= 0 for _, forward, backward in times)
 
 
 def test_other_precisions_are_near_the_default(backend: Backend) -> None:

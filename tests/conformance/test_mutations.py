@@ -13,6 +13,7 @@ import pytest
 from mutations import (
     FRAMEWORKS,
     IN_PRODUCTS,
+    IN_UNITS,
     MISSING,
     MISTAKABLE,
     MUTATIONS,
@@ -102,7 +103,7 @@ def test_the_table_shows_what_survives_and_what_was_not_tried() -> None:
     assert {row[1:] for row in rows if row[0] in {m.name for m in IN_PRODUCTS}} == {("-", MISSING, "-")}
     lines = list(lay_out(("mutation", *FRAMEWORKS), rows))
     assert max(map(len, lines)) <= 100
-    assert len(rows) == len(MUTATIONS) + len(IN_PRODUCTS)
+    assert len(rows) == len(MUTATIONS) + len(IN_PRODUCTS) + len(IN_UNITS)
     assert len(lines) == len(rows) + 1
 
 

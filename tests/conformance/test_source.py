@@ -39,13 +39,17 @@ input: [2, 26, 23]
 layers:
   - {type: conv2d, out_channels: 5, kernel_size: [3, 2], stride: [1, 2], padding: [2, 1], bias: false}
   - {type: relu, name: class}
+  - {type: local_response_norm}
   - {type: max_pool2d, kernel_size: 3, stride: 2, ceil_mode: true}
   - {type: dropout, rate: 0.2}
+  - {type: sk_block, out_channels: 6, kernel_sizes: [1, 3, 5], reduction: 4, min_channels: 3}
   - {type: nin_block, out_channels: 6, kernel_size: 3, padding: [1, 2], final_relu: false}
+  - {type: se_block, reduction: 3}
   - {type: max_pool2d, kernel_size: [3, 2], stride: [2, 3], padding: [0, 1], ceil_mode: true}
   - {type: nin_block, out_channels: 4, kernel_size: 2, padding: 1, mlp_channels: [7], final_relu: false}
   - {type: avg_pool2d, kernel_size: [3, 2], stride: [2, 2], padding: [1, 0], ceil_mode: true}
   - {type: nin_block, out_channels: 6, kernel_size: 1, mlp_channels: [5, 8]}
+  - {type: maxout, pieces: 2}
   - {type: avg_pool2d, kernel_size: 2, stride: 1}
   - {type: max_pool2d, kernel_size: 2, stride: 1, padding: 1}
   - {type: global_avg_pool2d}
