@@ -9,8 +9,8 @@ BACKENDS ?= torch mindspore mxnet numpy
 FRAMEWORKS ?= torch,mindspore,mxnet
 READY = $(VENV)/.ready
 
-.PHONY: setup compare train test test-all-backends test-export export-onnx chaos study fuzz fuzz-input bench-live \
-	bench-gpu docs docs-links lint format clean
+.PHONY: setup compare train test test-all-backends test-export export-onnx chaos study search fuzz fuzz-input \
+	bench-live bench-gpu docs docs-links lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -77,12 +77,19 @@ KILLS ?= 100
 chaos: setup
 	$(BIN)/python tests/conformance/chaos.py --kills $(KILLS) --backends $(FRAMEWORKS) --seed $(SEED) $(ARGS)
 
-# How often each recipe fails, over SEEDS seeds, into the folder STUDY: for STUDY_MINUTES, and on from there the next time.
-STUDY ?= study
-STUDY_MINUTES ?= 60
-SEEDS ?= 20
+# The study docs/studies/STUDY.yaml, for MINUTES, and on from there the next time: its runs go to OUT/runs, its results to
+# docs/studies/STUDY.json. ARGS="--only CASE --backends torch --seeds 0-4" does some of it, --take FOLDER adds runs.
+STUDY ?= recipes
+study search: OUT = study
+study search: MINUTES = 60
 study: setup
-	$(BIN)/python tools/study.py --out '$(STUDY)' --seeds $(SEEDS) --minutes $(STUDY_MINUTES) $(ARGS)
+	$(BIN)/python tools/study.py '$(STUDY)' --out '$(OUT)' --minutes $(MINUTES) $(ARGS)
+
+# Better hyper-parameters for the chapter's training: an Optuna study for MINUTES, and on from there the next time, also
+# on several machines at once where STORAGE is a database's address. Its results go to docs/studies/search.json.
+STORAGE ?= $(OUT)/search.log
+search: setup
+	$(BIN)/python tools/search.py --out '$(OUT)' --storage '$(STORAGE)' --minutes $(MINUTES) $(ARGS)
 
 # Damaged input for every parser, N each: only documented errors may come out. ENGINE=atheris goes by branches reached.
 ENGINE ?= hypothesis
@@ -98,8 +105,8 @@ bench-live: setup
 # All checks and measurements on one GPU, into the folder OUT: also in a bare checkout, with whatever Python has torch.
 # PARTS=tests,epochs does some; SET="compile=on" sets knobs of the runs; MINUTES is for the study of seeds, which goes on
 # where it stopped. Fashion-MNIST's files are in DATA, or where NIN_MULTI_DATA says.
-OUT ?= bench-gpu
-MINUTES ?= 3
+bench-gpu: OUT = bench-gpu
+bench-gpu: MINUTES = 3
 DEVICE ?= cuda:0
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
 bench-gpu:

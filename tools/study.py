@@ -1,193 +1,162 @@
-"""How often each recipe fails, and how accurate it is: many seeds, one process each; `make study` runs it.
+"""Runs what a study asks for, one process each, and keeps the results: `make study STUDY=recipes MINUTES=60`.
 
-Goes on where it stopped: a run that is done counts, one that was cut off is resumed, as long as MINUTES last. Then, and
-with --minutes 0 at once, all runs that are done become a table on stdout, study.json, and a picture, study.svg.
+    python tools/study.py recipes --minutes 60 --backends torch --seeds 0-4
 
-With --enough 0.9 a run is stopped after the first epoch that ends at that test accuracy or above, and counts as it is.
-
-A run has failed where it lost a class for good (a logit of 0 for every test image), diverged, or ended below 0.80, the
-bound by which the book's own builds were counted.
+A study is docs/studies/NAME.yaml (tools/study_file.py says what stands in it), its results are docs/studies/NAME.json.
+Goes on where it stopped: a run with a row there is not run again, on whatever machine it ran; one that was cut off is
+resumed from its directory. What ran elsewhere is added by --take FOLDER, once it is what a case asks for.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import json
-import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-FAILED_BELOW = 0.80
-COLORS = {"book": "C1", "dependable": "C0"}
-Case = tuple[str, str]  # backend, recipe
+from study_file import Study, Wanted, parse_seeds, read_study
+from study_rows import Row, Rows, best, differences, is_over, row_of
+from study_run import RunFailed, go_on
+
+from nin_multi.errors import NinMultiError, UsageError
+
+STUDIES = Path(__file__).parents[1] / "docs" / "studies"
 
 
 def main() -> int:
-    """Runs as long as there is time, then everything that is known."""
-    options = _options()
-    options.out.mkdir(parents=True, exist_ok=True)
-    ends = time.monotonic() + 60 * options.minutes
-    for backend, recipe, seed in _wanted(options):
+    """Runs as long as there is time, then a table of everything that is known."""
+    mine, more = _split(sys.argv[1:])
+    options = _options(mine)
+    try:
+        path = Path(options.study) if options.study.endswith(".yaml") else STUDIES / f"{options.study}.yaml"
+        study = read_study(path, _extra(more))
+        rows = Rows(options.json or path.with_suffix(".json"), study.name)
+        asked = _chosen(study, options)
+        enough = study.entry.enough if options.enough is None else options.enough
+        if options.take is not None:
+            _take(options.take, asked, rows, enough)
+        failed = _run_all(asked, rows, options, enough)
+    except NinMultiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    print(_table(study, asked, rows.read()))
+    return 1 if failed else 0
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before "--", and what after it."""
+    place = words.index("--") if "--" in words else len(words)
+    return words[:place], words[place + 1 :]
+
+
+def _options(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="its name, or its file")
+    parser.add_argument("--out", type=Path, default=Path("study"), help="folder whose runs/ has the runs (%(default)s)")
+    parser.add_argument("--json", type=Path, help="file of results; beside the study's file if not given")
+    parser.add_argument("--only", help="cases, with commas")
+    parser.add_argument("--backends", help="with commas; those of the study if not given")
+    parser.add_argument("--seeds", type=parse_seeds, help="one or FIRST-LAST; those of the study if not given")
+    parser.add_argument("--enough", type=float, help="test accuracy to stop a run at, after an epoch")
+    parser.add_argument("--minutes", type=float, default=60.0, help="0 runs nothing (%(default)s)")
+    parser.add_argument("--take", type=Path, metavar="FOLDER", help="add finished runs of the directories in it")
+    parser.epilog = "After --, more options of `train` for every run, each with its value."
+    return parser.parse_args(words)
+
+
+def _extra(words: list[str]) -> dict[str, object]:
+    """Options added for now, as a study's file has them: --epochs 1 becomes {"epochs": "1"}."""
+    if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
+        raise UsageError("after --, expected options of `train`, each with its value")
+    return {name[2:]: value for name, value in zip(words[::2], words[1::2], strict=True)}
+
+
+def _chosen(study: Study, options: argparse.Namespace) -> list[Wanted]:
+    cases = options.only.split(",") if options.only else list(study.entry.cases)
+    backends = options.backends.split(",") if options.backends else None
+    if unknown := sorted(set(cases) - set(study.entry.cases)):
+        there = ", ".join(study.entry.cases)
+        raise UsageError(f"--only: expected cases of {study.path} ({there}), got {unknown[0]!r}")
+    return [
+        one
+        for one in study.wanted()
+        if one.case in cases
+        and (backends is None or one.backend in backends)
+        and (options.seeds is None or one.seed in options.seeds)
+    ]
+
+
+def _run_all(asked: list[Wanted], rows: Rows, options: argparse.Namespace, enough: float | None) -> int:
+    """As long as there is time; how many failed."""
+    ends, failed = time.monotonic() + 60 * options.minutes, 0
+    for wanted in asked:
         left = ends - time.monotonic()
         if left <= 0:
             break
-        _run(options, backend, recipe, seed, left)
-    results = _results(options)
-    (options.out / "study.json").write_text(json.dumps(results, indent=1) + "\n")
-    if results:
-        print(_table(results))
-        (options.out / "study.svg").write_bytes(_picture(results, options.arch))
-    return 0
+        if rows.find(wanted) is not None:
+            continue
+        if row := rows.borrow(wanted):
+            print(f"{row['run']}: the same run, from another study", flush=True)
+            continue
+        try:
+            _run(wanted, options.out / "runs" / wanted.run_name, rows, left, enough)
+        except RunFailed as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed += 1
+    return failed
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("study"), help="folder for runs and results (%(default)s)")
-    parser.add_argument("--backends", default="torch", help="with commas (%(default)s)")
-    parser.add_argument("--recipes", default="book,dependable", help="with commas (%(default)s)")
-    parser.add_argument("--seeds", type=_seeds, default="20", help="so many from 0 on, or FIRST-LAST (%(default)s)")
-    parser.add_argument("--arch", default="nin-mnist")
-    parser.add_argument("--enough", type=float, default=1.1, help="test accuracy to stop at; all epochs if not given")
-    parser.add_argument("--minutes", type=float, default=60.0, help="(%(default)s)")
-    parser.add_argument("train", nargs="*", help="after --, more arguments of `train`, for every run")
-    return parser.parse_args()
+def _run(wanted: Wanted, run: Path, rows: Rows, seconds: float, enough: float | None) -> None:
+    if (run / "run.json").exists() and (other := differences(wanted, run)):
+        raise RunFailed(f"{run} holds another run ({'; '.join(other)}): remove it, or choose another --out")
+    if not is_over(run, enough):
+        began = time.monotonic()
+        arguments = ["--backend", wanted.backend, "--arch", wanted.arch, "--seed", str(wanted.seed), *wanted.options]
+        ended = go_on(run, arguments, seconds, lambda: enough is not None and best(run) >= enough)
+        took = time.monotonic() - began
+        print(f"{run.name}: {ended['status']}, test acc {ended['test_acc']}, {took:.0f} s", flush=True)
+    if is_over(run, enough):
+        rows.add(wanted, row_of(wanted, run, enough))
 
 
-def _seeds(text: str) -> range:
-    first, dash, last = text.partition("-")
-    return range(int(first), int(last) + 1) if dash else range(int(first))
+def _take(folder: Path, asked: list[Wanted], rows: Rows, enough: float | None) -> None:
+    """A line for each directory: added to which case, or why not."""
+    for run in sorted(path.parent for path in folder.glob("*/run.json")):
+        if not is_over(run, enough):
+            print(f"{run.name}: not over yet")
+            continue
+        matching = [wanted for wanted in asked if not differences(wanted, run)]
+        for wanted in matching:
+            if rows.add(wanted, row_of(wanted, run, enough)):
+                print(f"{run.name}: added to {wanted.case}")
+            else:
+                known = rows.find(wanted)
+                print(f"{run.name}: {wanted.case} has its row already, of {known and known['run']}")
+        if not matching:
+            near = min((differences(wanted, run) for wanted in asked), key=len, default=[])
+            print(f"{run.name}: no case asks for it; the nearest differs by: {'; '.join(near)}")
 
 
-def _wanted(options: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
-    """Seed after seed, so that the cases stay even wherever the time ends."""
-    for seed in options.seeds:
-        for backend in options.backends.split(","):
-            for recipe in options.recipes.split(","):
-                yield backend, recipe, seed
-
-
-def _directory(options: argparse.Namespace, backend: str, recipe: str, seed: int) -> Path:
-    return Path(options.out) / "runs" / f"{options.arch}-{backend}-{recipe}-s{seed}"
-
-
-def _run(options: argparse.Namespace, backend: str, recipe: str, seed: int, seconds: float) -> None:
-    """Begin a run, or go on with it; at the end of the time it is told to write a checkpoint and leave."""
-    run = _directory(options, backend, recipe, seed)
-    if _is_over(options, run):
-        return
-    command = [sys.executable, "-m", "nin_multi", "train", "--json"]
-    if (run / "run.json").exists():
-        command += ["--resume", str(run)]
-    else:
-        command += ["--backend", backend, "--arch", options.arch, "--recipe", recipe, "--seed", str(seed)]
-        command += ["--tune", "off", "--dataset", "fashion-mnist", "--run-dir", str(run), *options.train]
-    began = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None:
-        time.sleep(1.0)
-        if time.monotonic() - began > seconds or _best(run) >= options.enough:
-            process.send_signal(signal.SIGTERM)
-            break
-    out, err = process.communicate()
-    if process.returncode not in (0, 1, 143):
-        raise SystemExit(f"{run}: status {process.returncode}: {err.strip()[-500:]}")
-    ended = json.loads(out)
-    words = f"test acc {ended['test_acc']}, dead {ended['dead_classes']}"
-    print(f"{run.name}: {ended['status']}, {words}, {time.monotonic() - began:.0f} s", flush=True)
-
-
-def _is_over(options: argparse.Namespace, run: Path) -> bool:
-    return _result(run).get("status") in ("done", "diverged") or _best(run) >= options.enough
-
-
-def _best(run: Path) -> float:
-    """The highest test accuracy after an epoch so far."""
-    return max((event.get("test_acc") or 0.0 for event in _events(run)), default=0.0)
-
-
-def _result(run: Path) -> dict[str, Any]:
-    path = run / "result.json"
-    return dict(json.loads(path.read_text())) if path.exists() else {}
-
-
-def _results(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One line per run that is done."""
-    rows = []
-    for backend, recipe, seed in _wanted(options):
-        run = _directory(options, backend, recipe, seed)
-        result = _result(run)
-        if result and _is_over(options, run):
-            names = ("status", "epochs", "steps", "loss", "train_acc", "test_acc", "dead_classes", "train_examples")
-            accuracies = [event["test_acc"] for event in _events(run) if event["event"] == "epoch"]
-            facts = {name: result[name] for name in names}
-            rows.append({"backend": backend, "recipe": recipe, "seed": seed, **facts, "test_accs": accuracies})
-    return rows
-
-
-def _events(run: Path) -> list[dict[str, Any]]:
-    path = run / "events.jsonl"
-    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def has_failed(row: dict[str, Any]) -> bool:
-    """As the first lines of this file say."""
-    return row["status"] == "diverged" or bool(row["dead_classes"]) or row["test_acc"] < FAILED_BELOW
-
-
-def _cases(rows: list[dict[str, Any]]) -> dict[Case, list[dict[str, Any]]]:
-    cases: dict[Case, list[dict[str, Any]]] = defaultdict(list)
+def _table(study: Study, asked: list[Wanted], rows: list[Row]) -> str:
+    """A line per case and backend: how many of the runs asked for are there, and their test accuracies."""
+    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    wanted = {(one.key, one.net, str(one.recipe)) for one in asked}
     for row in rows:
-        cases[row["backend"], row["recipe"]].append(row)
-    return cases
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| framework | recipe | epochs | seeds | failed | lost classes | test acc, lowest | median | highest |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for (backend, recipe), part in sorted(_cases(rows).items()):
-        accuracies = [row["test_acc"] or 0.0 for row in part]
-        lost = sorted(len(row["dead_classes"] or []) for row in part)
-        shown = ", ".join(f"{value:.3f}" for value in (min(accuracies), statistics.median(accuracies), max(accuracies)))
-        failed = sum(map(has_failed, part))
-        cells = [backend, recipe, part[0]["epochs"], len(part), failed, " ".join(map(str, lost)), *shown.split(", ")]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        if ((row["case"], row["backend"], row["seed"]), row["net"], str(row["recipe"])) in wanted:
+            found[row["case"], row["backend"]].append(row)
+    lines = [f"{study.name}: {study.entry.question.strip()}"]
+    for case, backend in dict.fromkeys((one.case, one.backend) for one in asked):
+        part = found[case, backend]
+        total = sum((one.case, one.backend) == (case, backend) for one in asked)
+        accuracies = [row["test_acc"] for row in part if row["test_acc"] is not None]
+        words = f"{case:24} {backend:10} {len(part)} of {total} runs"
+        if accuracies:
+            low, middle, high = min(accuracies), statistics.median(accuracies), max(accuracies)
+            words += f", test acc {low:.3f} {middle:.3f} {high:.3f} (lowest, median, highest)"
+        lines.append(words)
     return "\n".join(lines)
-
-
-def _picture(rows: list[dict[str, Any]], arch: str) -> bytes:
-    """Test accuracy after each epoch, a line per seed, a panel per framework."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    backends = sorted({row["backend"] for row in rows})
-    with matplotlib.rc_context({"svg.hashsalt": "nin_multi", "font.size": 8}):
-        figure = Figure(figsize=(3.4 * len(backends), 2.7), layout="constrained")
-        panels = figure.subplots(1, len(backends), squeeze=False, sharey=True)[0]
-        for panel, backend in zip(panels, backends, strict=True):
-            for (_, recipe), part in sorted(_cases([row for row in rows if row["backend"] == backend]).items()):
-                for number, row in enumerate(part):
-                    label = f"{recipe}, n = {len(part)}" if number == 0 else None
-                    at = range(1, len(row["test_accs"]) + 1)
-                    panel.plot(at, row["test_accs"], ".-", color=COLORS[recipe], alpha=0.6, linewidth=0.8, label=label)
-            panel.set(title=f"{arch}, {backend}", xlabel="epoch", ylim=(0, 1))
-            panel.axhline(FAILED_BELOW, color="0.5", linewidth=0.6, linestyle=":")
-            panel.grid(alpha=0.3)
-            panel.legend(loc="lower right")
-        panels[0].set_ylabel("test accuracy")
-        buffer = io.BytesIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":
