@@ -66,6 +66,7 @@ default_role = "code"  # docstrings write `names` as Markdown does
 
 html_theme = "sphinx_book_theme"
 html_title = "nin_multi"
+html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
@@ -79,7 +80,7 @@ html_theme_options = {
     "navbar_persistent": [],  # there is a search field in the sidebar
 }
 
-copybutton_selector = "div[class*='highlight-']:not(.printed):not(.output) > div.highlight > pre"
+copybutton_selector = "div[class*=highlight-]:not(.printed):not(.output) > div.highlight > pre"
 copybutton_prompt_text = "$ "
 copybutton_line_continuation_character = "\\"
 
