@@ -117,6 +117,17 @@ def set_language(app: Sphinx, name: str, template: str, context: dict[str, Any],
         context["language"] = "zh-Hans"
 
 
+def name_toggles(app: Sphinx, name: str, template: str, context: dict[str, Any], tree: nodes.document | None) -> None:
+    """The theme's buttons that open a branch of the contents have a picture alone; who cannot see it hears a name."""
+    generate = context.get("generate_toctree_html")
+    if generate is not None:
+
+        def generate_named(*arguments: Any, **settings: Any) -> str:
+            return str(generate(*arguments, **settings)).replace("<summary>", '<summary aria-label="Pages in it">')
+
+        context["generate_toctree_html"] = generate_named
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", (write_formula, None), (write_formula_block, None))
@@ -125,4 +136,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", open_pages)
     app.connect("autodoc-process-signature", write_signature)
     app.connect("html-page-context", set_language)
+    app.connect("html-page-context", name_toggles, priority=900)  # after the theme's own
     return {"parallel_read_safe": True, "parallel_write_safe": True}
