@@ -10,7 +10,7 @@ FRAMEWORKS ?= torch,mindspore,mxnet
 READY = $(VENV)/.ready
 
 .PHONY: setup compare train test test-all-backends test-export export-onnx chaos study search fuzz fuzz-input bench-live bench-gpu \
-	lint format clean
+	docs docs-links lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -113,6 +113,14 @@ bench-gpu:
 	$(GPU_PYTHON) tools/bench_gpu.py --out '$(OUT)' --minutes $(MINUTES) --device $(DEVICE) \
 		$(if $(PARTS),--parts $(PARTS)) $(if $(DATA),--data-dir '$(DATA)') $(addprefix --set ,$(SET)) $(ARGS)
 
+# The documentation site, with its cells executed, some minutes: docs/_build/html/index.html. The other asks the
+# addresses that it links to, so it needs a network.
+docs: setup
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html $(ARGS)
+
+docs-links: setup
+	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links $(ARGS)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -123,4 +131,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist docs/_build
