@@ -91,8 +91,9 @@ class SEBlock(nn.Cell):
         return x * _spread(self.gates(ops.mean(x, (2, 3))))
 
     def gates(self, means: Any) -> Any:
-        """(N, C) -> (N, C)."""
-        return ops.sigmoid(self.expand(ops.relu(self.reduce(means))))
+        """(N, C) -> (N, C); through float64, for float32's `sigmoid` is off by 3e-6."""
+        scores = self.expand(ops.relu(self.reduce(means)))
+        return ops.sigmoid(scores.astype(mindspore.float64)).astype(scores.dtype)
 
 
 class SKBlock(nn.Cell):
@@ -115,10 +116,11 @@ class SKBlock(nn.Cell):
         return ops.addn([_spread(weights[i]) * image for i, image in enumerate(images)])
 
     def weights(self, means: Any) -> Any:
-        """(N, C) -> B times (N, C)."""
+        """(N, C) -> B times (N, C); through float64, as in `SEBlock`."""
         z = ops.relu(self.reduce(means))  # (N, D)
         scores = ops.stack([select(z) for select in self.selects], 1)  # (N, B, C)
-        return ops.unstack(ops.softmax(scores, 1), 1)
+        shares = ops.softmax(scores.astype(mindspore.float64), 1).astype(scores.dtype)
+        return ops.unstack(shares, 1)
 
 
 def _dense(before: int, after: int) -> nn.Dense:
