@@ -151,7 +151,9 @@ class SEBlock(nn.Cell):
 
     def construct(self, x):
         z = mindspore.ops.relu(self.reduce(x.mean((2, 3))))
-        gates = mindspore.ops.sigmoid(self.expand(z))
+        # In float64: the sigmoid is not exact in float32.
+        scores = self.expand(z).astype(mindspore.float64)
+        gates = mindspore.ops.sigmoid(scores).astype(x.dtype)
         return x * gates.reshape((*gates.shape, 1, 1))
 ''',
     "SKBlock": '''
@@ -177,7 +179,9 @@ class SKBlock(nn.Cell):
         images = [mindspore.ops.relu(branch(x)) for branch in self.branches]
         z = mindspore.ops.relu(self.reduce(mindspore.ops.addn(images).mean((2, 3))))
         scores = mindspore.ops.stack([select(z) for select in self.selects], 1)
-        shares = mindspore.ops.softmax(scores, 1).expand_dims(3).expand_dims(4)
+        # In float64: the exponential is not exact in float32.
+        shares = mindspore.ops.softmax(scores.astype(mindspore.float64), 1)
+        shares = shares.astype(x.dtype).expand_dims(3).expand_dims(4)
         weights = mindspore.ops.unstack(shares, 1)
         weighed = [weights[i] * image for i, image in enumerate(images)]
         return mindspore.ops.addn(weighed)
