@@ -9,8 +9,8 @@ BACKENDS ?= torch mindspore mxnet numpy
 FRAMEWORKS ?= torch,mindspore,mxnet
 READY = $(VENV)/.ready
 
-.PHONY: setup compare train test test-all-backends test-export export-onnx chaos study search fuzz fuzz-input bench-live bench-gpu \
-	docs docs-links lint format clean
+.PHONY: setup compare train test test-all-backends test-core test-site test-export export-onnx chaos study search fuzz \
+	fuzz-input bench-live bench-gpu docs docs-links lint format clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -35,12 +35,25 @@ train: setup
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
 
-# Every backend is named, so each must run; one process per backend, in the environment it asks for, JOBS at a time.
+# Every backend is named, so each must run; one process per backend, in the environment it asks for. JOBS parts at a
+# time, the longest first; ALSO names more of them.
 JOBS ?= 2
+ALSO ?=
 test-all-backends: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/conformance --ignore=tests/interop $(ARGS)
-	@$(MAKE) --no-print-directory -j $(JOBS) --output-sync=target $(addprefix conformance-,$(BACKENDS))
+	@$(MAKE) --no-print-directory -j $(JOBS) --output-sync=target \
+		$(addprefix conformance-,$(filter mindspore,$(BACKENDS))) $(ALSO) test-core \
+		$(addprefix conformance-,$(filter-out mindspore,$(BACKENDS)))
 	@$(if $(filter-out $(BACKENDS),torch mindspore mxnet),true,$(BIN)/python tests/conformance/mutation_table.py)
+
+SITE_TESTS = tests/pages/test_page_site.py
+test-core: setup
+	@echo "== the core"
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/conformance --ignore=tests/interop \
+		--ignore=$(SITE_TESTS) $(ARGS)
+
+# The documentation site, built, in a browser.
+test-site: docs
+	NIN_MULTI_SITE=$(CURDIR)/docs/_build/html NIN_MULTI_PAGES=1 $(BIN)/python -m pytest $(SITE_TESTS) $(ARGS)
 
 conformance-%: setup
 	@echo "== conformance and interop of $*"
