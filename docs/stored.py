@@ -19,7 +19,7 @@ from IPython.display import SVG, Markdown
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent / "tools"))
 
-from study_file import Study, Wanted, read_study  # noqa: E402  (beside the other tools, no package)
+from study_file import Study, StudyRun, read_study  # noqa: E402  (beside the other tools, no package)
 from study_rows import Row, Rows, answers  # noqa: E402
 
 FAILED_BELOW = 0.80  # test accuracy; the bound by which the book's own builds were counted
@@ -32,7 +32,7 @@ class Group:
 
     case: str
     backend: str
-    asked: list[Wanted]
+    asked: list[StudyRun]
     rows: list[Row]
 
     def values(self, name: str) -> list[Any]:

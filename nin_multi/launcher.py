@@ -16,8 +16,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, NoReturn
 
 from nin_multi import heartbeat, registry
@@ -114,6 +115,7 @@ class Child:
 
     `patience` is for a command that gives signs of life: so many seconds without one, and it is stopped. `python` is
     another environment's, for a framework that is not in ours. `messages` is a file for what it says, not our stderr.
+    `cores` are those that it may run on, where not on all of ours.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Child:
         patience: float | None = None,
         python: str | None = None,
         messages: IO[str] | None = None,
+        cores: Collection[int] = (),
     ) -> None:
         self.backend = backend
         self._patience = math.inf if patience is None else patience
@@ -145,7 +148,7 @@ class Child:
             stderr=messages or (subprocess.DEVNULL if quiet else None),
             text=True,
             start_new_session=True,  # Ctrl-C comes to us alone, and we tell the child once
-            preexec_fn=end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=partial(_begin, cores) if sys.platform == "linux" else None,
         )
 
     def sign(self) -> Sign | None:
@@ -224,6 +227,13 @@ class Child:
     def _close(self) -> None:
         if self._pulse is not None:
             self._pulse.close()
+
+
+def _begin(cores: Collection[int]) -> None:
+    """What a child does first of all, before it is Python."""
+    end_with_parent()
+    if cores:
+        os.sched_setaffinity(0, cores)
 
 
 def end_with_parent() -> None:

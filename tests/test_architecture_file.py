@@ -14,13 +14,13 @@ from strategies import architectures, refused
 
 from nin_multi import zoo
 from nin_multi.architecture_file import (
-    LARGEST_FILE,
     format_architecture,
     load_architecture,
     parse_architecture,
     read_architecture,
 )
 from nin_multi.errors import SpecError
+from nin_multi.plain_yaml import LARGEST_FILE
 from nin_multi.spec import LAYER_TYPES, Architecture
 
 GOOD = """\

@@ -73,6 +73,7 @@ def test_loading_an_architecture_and_a_backend_imports_no_framework() -> None:
         ["train"],
         ["compare"],
         ["report"],
+        ["sweep"],
         ["export"],
         ["evaluate"],
         ["predict"],

@@ -16,11 +16,13 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from study_file import Study, Wanted, parse_seeds, read_study
-from study_rows import Row, Rows, best, differences, is_over, row_of
+from study_file import Study, StudyRun, read_study
+from study_rows import Row, Rows, best, is_over, row_of
 from study_run import RunFailed, go_on
 
+from nin_multi.cli.train_words import parse_seeds
 from nin_multi.errors import NinMultiError, UsageError
+from nin_multi.sweep.wanted import differences
 
 STUDIES = Path(__file__).parents[1] / "docs" / "studies"
 
@@ -73,7 +75,7 @@ def _extra(words: list[str]) -> dict[str, object]:
     return {name[2:]: value for name, value in zip(words[::2], words[1::2], strict=True)}
 
 
-def _chosen(study: Study, options: argparse.Namespace) -> list[Wanted]:
+def _chosen(study: Study, options: argparse.Namespace) -> list[StudyRun]:
     cases = options.only.split(",") if options.only else list(study.entry.cases)
     backends = options.backends.split(",") if options.backends else None
     if unknown := sorted(set(cases) - set(study.entry.cases)):
@@ -88,7 +90,7 @@ def _chosen(study: Study, options: argparse.Namespace) -> list[Wanted]:
     ]
 
 
-def _run_all(asked: list[Wanted], rows: Rows, options: argparse.Namespace, enough: float | None) -> int:
+def _run_all(asked: list[StudyRun], rows: Rows, options: argparse.Namespace, enough: float | None) -> int:
     """As long as there is time; how many failed."""
     ends, failed = time.monotonic() + 60 * options.minutes, 0
     for wanted in asked:
@@ -108,20 +110,19 @@ def _run_all(asked: list[Wanted], rows: Rows, options: argparse.Namespace, enoug
     return failed
 
 
-def _run(wanted: Wanted, run: Path, rows: Rows, seconds: float, enough: float | None) -> None:
+def _run(wanted: StudyRun, run: Path, rows: Rows, seconds: float, enough: float | None) -> None:
     if (run / "run.json").exists() and (other := differences(wanted, run)):
         raise RunFailed(f"{run} holds another run ({'; '.join(other)}): remove it, or choose another --out")
     if not is_over(run, enough):
         began = time.monotonic()
-        arguments = ["--backend", wanted.backend, "--arch", wanted.arch, "--seed", str(wanted.seed), *wanted.options]
-        ended = go_on(run, arguments, seconds, lambda: enough is not None and best(run) >= enough)
+        ended = go_on(run, wanted.arguments(), seconds, lambda: enough is not None and best(run) >= enough)
         took = time.monotonic() - began
         print(f"{run.name}: {ended['status']}, test acc {ended['test_acc']}, {took:.0f} s", flush=True)
     if is_over(run, enough):
         rows.add(wanted, row_of(wanted, run, enough))
 
 
-def _take(folder: Path, asked: list[Wanted], rows: Rows, enough: float | None) -> None:
+def _take(folder: Path, asked: list[StudyRun], rows: Rows, enough: float | None) -> None:
     """A line for each directory: added to which case, or why not."""
     for run in sorted(path.parent for path in folder.glob("*/run.json")):
         if not is_over(run, enough):
@@ -139,7 +140,7 @@ def _take(folder: Path, asked: list[Wanted], rows: Rows, enough: float | None) -
             print(f"{run.name}: no case asks for it; the nearest differs by: {'; '.join(near)}")
 
 
-def _table(study: Study, asked: list[Wanted], rows: list[Row]) -> str:
+def _table(study: Study, asked: list[StudyRun], rows: list[Row]) -> str:
     """A line per case and backend: how many of the runs asked for are there, and their test accuracies."""
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     wanted = {(one.key, one.net, str(one.recipe)) for one in asked}

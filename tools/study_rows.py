@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from study_file import Wanted, fingerprint
+from study_file import StudyRun
 
 from nin_multi.files import write_bytes
 from nin_multi.training.run_directory import RunDirectory
@@ -22,18 +22,6 @@ _RESULT = (
     *("arch", "precision", "status", "epochs", "steps", "train_examples", "test_examples", "dropout"),
     *("examples_per_sec", "compute_examples_per_sec", "peak_memory_bytes", "dead_classes"),
 )
-
-
-def differences(wanted: Wanted, run: Path) -> list[str]:
-    """What a run is that was not asked for; how exactly it was computed (precision, knobs) does not count."""
-    directory = RunDirectory.open(run)
-    facts = directory.facts()
-    asked = {**wanted.recipe, "backend": wanted.backend, "seed": wanted.seed, "dataset": wanted.dataset}
-    real = {**facts["recipe"], "backend": facts["backend"], "dataset": facts["dataset"]["name"]}
-    found = [f"{name} {real.get(name)}, not {value}" for name, value in asked.items() if real.get(name) != value]
-    if any(taken_up["backend"] != wanted.backend for taken_up in facts.get("resumed", [])):
-        found.append("went on with another backend")
-    return found + (["another net"] if fingerprint(directory.architecture()) != wanted.net else [])
 
 
 def is_over(run: Path, enough: float | None) -> bool:
@@ -58,7 +46,7 @@ def ends(run: Path) -> list[dict[str, Any]]:
     return [event for event in RunDirectory.open(run).events() if event.get("event") == "epoch"]
 
 
-def row_of(wanted: Wanted, run: Path, enough: float | None) -> Row:
+def row_of(wanted: StudyRun, run: Path, enough: float | None) -> Row:
     """The row of a run that is over. `status` is "done", "diverged", or "enough" where it was stopped for that."""
     directory = RunDirectory.open(run)
     facts, result, epochs = directory.facts(), directory.result(), ends(run)
@@ -92,11 +80,11 @@ class Rows:
         """All rows; none where there is no file yet."""
         return list(json.loads(self.path.read_text(encoding="utf-8"))["rows"]) if self.path.exists() else []
 
-    def find(self, wanted: Wanted) -> Row | None:
+    def find(self, wanted: StudyRun) -> Row | None:
         """The row of just this run, whatever precision it was computed in."""
         return next((row for row in self.read() if answers(row, wanted)), None)
 
-    def borrow(self, wanted: Wanted) -> Row | None:
+    def borrow(self, wanted: StudyRun) -> Row | None:
         """The row of the same run in another study, with this case's name: it has its row here from then on."""
         for path in sorted(self.path.parent.glob("*.json")):
             for row in Rows(path, path.stem).read() if path != self.path and path.with_suffix(".yaml").exists() else []:
@@ -106,7 +94,7 @@ class Rows:
                     return mine
         return None
 
-    def add(self, wanted: Wanted, row: Row) -> bool:
+    def add(self, wanted: StudyRun, row: Row) -> bool:
         """False, and nothing is changed, where such a run has its row: the first one stays."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".lock")):
@@ -122,7 +110,7 @@ class Rows:
         write_bytes(self.path, f'{{"study": {json.dumps(self.study)}, "rows": [\n{lines}\n]}}\n'.encode())
 
 
-def answers(row: Row, wanted: Wanted) -> bool:
+def answers(row: Row, wanted: StudyRun) -> bool:
     """Whether a row is of just this run: its case, framework, seed, recipe, net and images."""
     key = row["case"], row["backend"], row["seed"]
     asked = wanted.recipe, wanted.net, wanted.dataset

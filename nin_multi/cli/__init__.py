@@ -25,6 +25,7 @@ from nin_multi.cli import (
     report,
     shapes,
     summary,
+    sweep,
     train,
     verify,
 )
@@ -48,6 +49,7 @@ app.command("summary")(summary.summary)
 app.command("verify")(verify.verify)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
+app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)
 app.command("bench")(bench.bench)
 app.command("evaluate")(evaluate.evaluate)

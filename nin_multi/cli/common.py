@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,6 +49,12 @@ TuneOption = Annotated[
 ]
 LargeOption = Annotated[
     bool, typer.Option("--allow-large", help="Try also what this machine has no memory for, by all that is known.")
+]
+PatienceOption = Annotated[
+    str,
+    typer.Option(
+        "--patience", metavar="SECONDS|off", help="A backend without a sign of life for so long is stopped; off: never."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 
@@ -158,3 +165,19 @@ def parse_size(size: str) -> tuple[int, int, int]:
         raise UsageError(f"--input: expected three sizes such as 1x161x193 (channels, height, width), got {size!r}")
     channels, height, width = map(int, parts)
     return channels, height, width
+
+
+def patience_seconds(patience: str) -> float:
+    """What --patience says; infinity for "off" and 0. Raises UsageError."""
+    from nin_multi.compare.plan import LEAST_PATIENCE
+    from nin_multi.errors import UsageError
+
+    try:
+        seconds = 0.0 if patience == "off" else float(patience)
+    except ValueError:
+        seconds = math.nan
+    if seconds == 0.0:
+        return math.inf
+    if not LEAST_PATIENCE <= seconds < math.inf:
+        raise UsageError(f"--patience: expected {LEAST_PATIENCE:.0f} seconds or more, or off, got {patience!r}")
+    return seconds

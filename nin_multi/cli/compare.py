@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +14,14 @@ from nin_multi.cli.common import (
     DatasetOption,
     JsonOption,
     LargeOption,
+    PatienceOption,
     SetOption,
     TuneOption,
     check_tune,
     large_words,
     load_architecture,
     note,
+    patience_seconds,
     print_json,
     split_names,
 )
@@ -72,12 +73,6 @@ PrecisionsOption = Annotated[
 SeedsOption = Annotated[str, typer.Option("--seed", metavar="N,...", help="Of weights, order and masks; one run each.")]
 TogetherOption = Annotated[
     bool, typer.Option("--together", help="All at once: sooner done, but their speeds then mean nothing.")
-]
-PatienceOption = Annotated[
-    str,
-    typer.Option(
-        "--patience", metavar="SECONDS|off", help="A backend without a sign of life for so long is stopped; off: never."
-    ),
 ]
 ReportOption = Annotated[
     str | None,
@@ -134,7 +129,7 @@ def compare(
     """Train in several frameworks from the same weights, order and masks, one after another; a table and a report."""
     check_tune(tune)
     names, pythons = _backends(backend, python)
-    seconds, seeds = _seconds(patience), _seeds(seed)
+    seconds, seeds = patience_seconds(patience), _seeds(seed)
     made = make_recipe({**context.params, "seed": seeds[0]})
     architectures = {name: load_architecture(name, None, allow_large=allow_large) for name in _archs(arch)}
     target = _target(report, runs_dir, architectures)
@@ -304,19 +299,3 @@ def _repeat(context: typer.Context, made: Recipe) -> str:
     told = iter(recipe_words(made))
     pairs = [(flag, value) for flag, value in zip(told, told, strict=True) if flag != "--seed"]
     return shlex.join(["nin_multi", "compare", *words, *(word for pair in pairs for word in pair)])
-
-
-def _seconds(patience: str) -> float:
-    """What --patience says; infinity for "off" and 0. Raises UsageError."""
-    from nin_multi.compare.plan import LEAST_PATIENCE
-    from nin_multi.errors import UsageError
-
-    try:
-        seconds = 0.0 if patience == "off" else float(patience)
-    except ValueError:
-        seconds = math.nan
-    if seconds == 0.0:
-        return math.inf
-    if not LEAST_PATIENCE <= seconds < math.inf:
-        raise UsageError(f"--patience: expected {LEAST_PATIENCE:.0f} seconds or more, or off, got {patience!r}")
-    return seconds
