@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +22,8 @@ from nin_multi.errors import BackendUnavailable, UsageError
 from nin_multi.knobs import Knob, Tuning, complete_tuning
 from nin_multi.layer_times import layer_times
 from nin_multi.spec import Architecture
+from nin_multi.workers.group import Group
+from nin_multi.workers.launch import Launch, Place, Role
 
 SCARCE = 10**9  # bytes; with more to be had, no thread and no kernel fails for want of memory
 _ALSO_SAID = ("can't start new thread", "Resource temporarily unavailable", "could not create a primitive")
@@ -32,7 +34,7 @@ class Adapter(ABC):
 
     What the framework itself knows is left to the subclass; the requests that mean the same for every framework are
     checked here, and handed on to the module whose matter they are: `bare`, `layer_times`, `book`, `source`,
-    `weights_file`.
+    `weights_file`, `roles` and `group`.
     """
 
     name: str
@@ -144,13 +146,7 @@ class Adapter(ABC):
         return run
 
     def source(self, architecture: Architecture) -> str:
-        try:
-            module = self._module("source")
-        except ModuleNotFoundError as error:
-            if error.name != f"nin_{self.name}.source":
-                raise
-            raise UsageError(f"{self.name} writes no programs: its adapter has no module `source`") from None
-        text: str = module.source(architecture)
+        text: str = self._own("source", "writes no programs").source(architecture)
         return text
 
     def read_weights(self, path: Path) -> dict[str, NDArray[Any]]:
@@ -159,6 +155,33 @@ class Adapter(ABC):
 
     def write_weights(self, path: Path, named: Params) -> None:
         self._weights_file().write(path, named)
+
+    def place(self) -> Place | None:
+        try:
+            roles = self._own("roles", "trains with one worker")
+        except UsageError:
+            return None
+        found: Place | None = roles.place()
+        return found
+
+    def launch(self, launch: Launch) -> Sequence[Role]:
+        found: Sequence[Role] = self._own("roles", "trains with one worker").launch(launch)
+        return found
+
+    def join(self, device: str, seconds: float) -> Group:
+        roles = self._own("roles", "trains with one worker")
+        self.framework()
+        group: Group = self._module("group").join(roles.place(), device, seconds)
+        return group
+
+    def _own(self, module: str, otherwise: str) -> Any:
+        """A module that not every adapter has. Raises UsageError where this one has none."""
+        try:
+            return self._module(module)
+        except ModuleNotFoundError as error:
+            if error.name != f"nin_{self.name}.{module}":
+                raise
+            raise UsageError(f"{self.name} {otherwise}: its adapter has no module `{module}`") from None
 
     def _weights_file(self) -> Any:
         if not self.weights_suffixes:

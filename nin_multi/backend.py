@@ -19,6 +19,8 @@ from nin_multi.book import BookRound
 from nin_multi.errors import BackendUnavailable, CheckpointError, SpecError, UnsupportedLayer
 from nin_multi.knobs import Knob, Tuning
 from nin_multi.spec import Architecture, TracedLayer
+from nin_multi.workers.group import Group
+from nin_multi.workers.launch import Launch, Place, Role
 
 Params = Mapping[str, NDArray[np.float32]]  # "block1.conv.weight": (out, in, kh, kw); ".bias": (out,)
 Images = NDArray[np.float32]  # (N, C, H, W)
@@ -248,6 +250,21 @@ class Backend(Protocol):
 
     def write_weights(self, path: Path, named: Params) -> None:
         """A file that the framework's own loader reads; what was at `path` is replaced at once. Raises RunError."""
+
+    def place(self) -> Place | None:
+        """What its launcher's variables say of this process; None where it was not started as one of several."""
+
+    def launch(self, launch: Launch) -> Sequence[Role]:
+        """The processes that several workers are made of, by the framework's own launcher where it has one.
+
+        Nothing of the framework is imported for it. Raises UsageError where one worker is all there can be.
+        """
+
+    def join(self, device: str, seconds: float) -> Group:
+        """Meet the other workers, for at most so many seconds. A process that is no worker serves them, and ends here.
+
+        Raises WorkerLost for those who do not come, UsageError for a place that cannot be taken.
+        """
 
 
 def cores() -> int:

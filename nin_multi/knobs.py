@@ -33,7 +33,7 @@ def micro_batches(count: int, tuning: Tuning) -> list[slice]:
     >>> micro_batches(5, {"micro_batch": "2"})
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    size = count if tuning["micro_batch"] == "all" else int(tuning["micro_batch"])
+    size = max(count, 1) if tuning["micro_batch"] == "all" else int(tuning["micro_batch"])
     return [slice(first, min(first + size, count)) for first in range(0, count, size)] or [slice(0, 0)]
 
 

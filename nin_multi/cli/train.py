@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +42,7 @@ from nin_multi.cli.recipe_options import (
     WarmUpOption,
     make_recipe,
 )
+from nin_multi.cli.train_workers import Joining, JoinOption, PortOption, RestartsOption, WorkersOption, lead
 from nin_multi.set_by_hand import parse_tuning
 
 if TYPE_CHECKING:
@@ -63,7 +66,8 @@ ResumeOption = Annotated[
         "--resume",
         metavar="RUN",
         help="Go on from a run's last checkpoint. With it go only --backend, --device, --precision, --data-dir, "
-        "--set, --tune, --checkpoint-every, --allow-large, --tensorboard, --json, and --epochs to train longer.",
+        "--set, --tune, --checkpoint-every, --allow-large, --tensorboard, --json, --workers and what goes with it, and "
+        "--epochs to train longer.",
     ),
 ]
 CheckpointOption = Annotated[
@@ -111,6 +115,10 @@ def train(
     resume: ResumeOption = None,
     run_dir: RunDirOption = None,
     runs_dir: RunsDirOption = Path("runs"),
+    workers: WorkersOption = None,
+    port: PortOption = None,
+    join_timeout: JoinOption = 60.0,
+    restarts: RestartsOption = 0,
     json: JsonOption = False,
 ) -> int:
     """Train one architecture in one framework; the defaults are the chapter's."""
@@ -127,20 +135,54 @@ def train(
         require()
     if checkpoint_every is not None:
         how["cadence"] = Cadence.parse(checkpoint_every)
-    if resume is not None:
-        given = {name for name in context.params if _is_given(context, name)}
-        result = _resume(resume, given, backend, epochs, device, precision, data_dir, how)
-    else:
-        made = make_recipe(context.params)
-        architecture = load_architecture(arch, input, allow_large=allow_large)
-        job = _job(_named(backend), device, precision, architecture, (dataset, data_dir), made, **how)
-        job = job if dropout else job.with_default_dropout()
-        from nin_multi.training.display import choose_display
-        from nin_multi.training.run import train as run
-
-        result = run(job, _directory(job, run_dir, runs_dir), choose_display())
-    _report(result, json)
+    given = {name for name in context.params if _is_given(context, name)}
+    name = _named(backend) if resume is None else _of_last(resume, "backend", backend)
+    joining = Joining(
+        name, workers if resume is None else _of_last(resume, "workers", workers), join_timeout, port, restarts
+    )
+    how["tune"], how["joining"] = joining.check_tune(tune), joining
+    if joining.has_restarted and run_dir is not None and _has_begun(run_dir):
+        resume = run_dir
+        given.clear()
+    with joining.telling():
+        if resume is not None:
+            if joining.leads:
+                directory = _opened(resume, given)
+                joining.check(directory.recipe())
+                result = lead(joining, directory, [])
+            else:
+                result = _resume(resume, given, backend, epochs, device, precision, data_dir, how)
+        else:
+            made = make_recipe(context.params)
+            architecture = load_architecture(arch, input, allow_large=allow_large)
+            stem = f"{architecture.name}-{name}-s{made.seed}"
+            if joining.leads:
+                joining.check(made)
+                directory = _directory(stem, run_dir, runs_dir)
+                result = lead(joining, directory, ["--run-dir", str(directory.path)])
+            else:
+                job = _job(name, device, precision, architecture, (dataset, data_dir), made, **how)
+                job = job if dropout else job.with_default_dropout()
+                result = _begin(job, partial(_directory, stem, run_dir, runs_dir))
+        joining.end(result)
+    if joining.writes:
+        _report(result, json)
     return _status(result)
+
+
+def _begin(job: Job, directory: Callable[[], RunDirectory]) -> dict[str, Any]:
+    """As the worker that writes the run, or as one that helps it."""
+    if job.group.rank:
+        from nin_multi.training.follower import follow
+
+        result = follow(job, None)
+    else:
+        from nin_multi.training.display import choose_display
+        from nin_multi.training.run import train
+
+        result = train(job, directory(), choose_display())
+    job.group.close()
+    return result
 
 
 def _named(backend: str | None) -> str:
@@ -164,6 +206,7 @@ def _job(
     source: tuple[str, Path | None],
     recipe: Recipe,
     *,
+    joining: Joining,
     fixed: dict[str, str],
     tune: str,
     recorded: dict[str, str] | None = None,
@@ -177,7 +220,8 @@ def _job(
     from nin_multi.backend import check_request
 
     framework = one_backend(backend, precision, {**(recorded or {}), **fixed})
-    chosen, kind = device or framework.devices()[0], precision or framework.precisions[0]
+    joining.settle(framework)
+    chosen, kind = device or joining.device(framework), precision or framework.precisions[0]
     check_request(framework, chosen, kind)
     from nin_multi.data import load_dataset
     from nin_multi.training.job import Job
@@ -187,7 +231,7 @@ def _job(
     job = Job(framework, chosen, kind, architecture, data, recipe, fixed, tune, recorded)
     job = replace(job, allow_large=allow_large, tensorboard=tensorboard, cadence=cadence or job.cadence)
     job.check()
-    return job
+    return replace(job, group=joining.group(framework, chosen))
 
 
 _RESUMABLE = frozenset(
@@ -203,6 +247,10 @@ _RESUMABLE = frozenset(
         "checkpoint_every",
         "allow_large",
         "tensorboard",
+        "workers",
+        "port",
+        "join_timeout",
+        "restarts",
         "json",
     )
 )
@@ -221,16 +269,11 @@ def _resume(
     """Go on with a run as its run.json says; by its own backend, device and precision where none is named."""
     from dataclasses import replace
 
-    from nin_multi.errors import UsageError
     from nin_multi.training.cadence import Cadence
-    from nin_multi.training.run_directory import RunDirectory
 
-    if fixed := sorted(given - _RESUMABLE):
-        flag = f"--{fixed[0].replace('_', '-')}"
-        raise UsageError(f"{flag}: a resumed run keeps what it began with; leave it out, or begin a new run")
-    directory = RunDirectory.open(run)
+    directory = _opened(run, given)
     facts = directory.facts()
-    last = {**facts, **(facts.get("resumed") or [{}])[-1]}
+    last = _last(facts)
     recipe = directory.recipe()
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
@@ -244,18 +287,52 @@ def _resume(
         how = {**how, "tune": "off", "recorded": last.get("tuning") or {}}  # older runs knew the defaults only
     source = (facts["dataset"]["name"], data_dir)
     job = _job(chosen, device, precision, directory.architecture(), source, recipe, **how)
-    from nin_multi.training.display import choose_display
-    from nin_multi.training.run import resume
+    if job.group.rank:
+        from nin_multi.training.follower import follow
 
-    return resume(job, directory, choose_display())
+        result = follow(job, directory)
+    else:
+        from nin_multi.training.display import choose_display
+        from nin_multi.training.run import resume
+
+        result = resume(job, directory, choose_display())
+    job.group.close()
+    return result
 
 
-def _directory(job: Job, run_dir: Path | None, runs_dir: Path) -> RunDirectory:
+def _opened(run: Path, given: set[str]) -> RunDirectory:
+    """The run to go on with. Raises UsageError for options that it cannot have any more."""
+    from nin_multi.errors import UsageError
     from nin_multi.training.run_directory import RunDirectory
 
-    if run_dir is not None:
-        return RunDirectory.create(run_dir)
-    return RunDirectory.create_dated(runs_dir, f"{job.architecture.name}-{job.backend.name}-s{job.recipe.seed}")
+    if fixed := sorted(given - _RESUMABLE):
+        flag = f"--{fixed[0].replace('_', '-')}"
+        raise UsageError(f"{flag}: a resumed run keeps what it began with; leave it out, or begin a new run")
+    return RunDirectory.open(run)
+
+
+def _last(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a run was when it was taken up last."""
+    return {**facts, **(facts.get("resumed") or [{}])[-1]}
+
+
+def _of_last(run: Path, name: str, chosen: Any) -> Any:
+    """What was chosen for a run that goes on, else what it had last."""
+    from nin_multi.training.run_directory import RunDirectory
+
+    return chosen or _last(RunDirectory.open(run).facts()).get(name)
+
+
+def _has_begun(run: Path) -> bool:
+    from nin_multi.training.run_directory import RUN
+
+    return (run / RUN).is_file()
+
+
+def _directory(stem: str, run_dir: Path | None, runs_dir: Path) -> RunDirectory:
+    from nin_multi.training.run_directory import RunDirectory
+
+    return RunDirectory.create(run_dir) if run_dir is not None else RunDirectory.create_dated(runs_dir, stem)
 
 
 def _report(result: dict[str, Any], json: bool) -> None:

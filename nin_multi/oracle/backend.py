@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from nin_multi.knobs import Knob, Tuning, complete_tuning
 from nin_multi.oracle.layers import apply_layer
 from nin_multi.oracle.network import NumpyNetwork
 from nin_multi.spec import Architecture
+from nin_multi.workers.group import Group
+from nin_multi.workers.launch import Launch, Place, Role
 
 
 def matrix_product(size: int, kind: np.dtype[Any]) -> Callable[[], float]:
@@ -138,3 +140,12 @@ class NumpyBackend:
 
     def write_weights(self, path: Path, named: Params) -> None:
         raise UsageError(f"{path}: numpy has no weights files of its own; write .safetensors")
+
+    def place(self) -> Place | None:
+        return None
+
+    def launch(self, launch: Launch) -> Sequence[Role]:
+        raise UsageError("numpy trains with one worker: it is there to check the frameworks, not to be fast")
+
+    def join(self, device: str, seconds: float) -> Group:
+        raise UsageError("numpy trains with one worker: it is there to check the frameworks, not to be fast")

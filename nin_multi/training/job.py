@@ -10,7 +10,7 @@ from typing import Any
 from nin_multi import tuning
 from nin_multi.backend import Backend, Network, Params, check_request
 from nin_multi.data.dataset import Dataset
-from nin_multi.errors import SpecError
+from nin_multi.errors import SpecError, UsageError
 from nin_multi.limits import check_size
 from nin_multi.memory import Demand
 from nin_multi.spec import Architecture
@@ -18,6 +18,14 @@ from nin_multi.training import loop, tensorboard
 from nin_multi.training.cadence import Cadence
 from nin_multi.training.recipe import Recipe
 from nin_multi.tuning import Case, Choice
+from nin_multi.workers.group import Alone, Group, Shares
+
+
+def check_workers(workers: int, recipe: Recipe, examples: int) -> None:
+    """Raises UsageError where some worker would have nothing to do."""
+    if workers > min(recipe.batch_size, examples):
+        what = f"a batch of {recipe.batch_size}" if recipe.batch_size <= examples else f"{examples} training examples"
+        raise UsageError(f"--workers: expected at most as many as there are images in {what}, got {workers}")
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Job:
     `fixed` are knobs set by hand. How the others are set says `tune`: "off" (as the backend has them by default),
     "auto" (as stored for this machine, else measured where that pays) or "now" (measured first). `recorded` are the
     values that a run began with, and goes on with whatever `tune` says. `cadence`: how often a checkpoint is written.
-    `tensorboard`: whether TensorBoard's event files are written too.
+    `tensorboard`: whether TensorBoard's event files are written too. `group`: the workers who do it together.
     """
 
     backend: Backend
@@ -42,6 +50,7 @@ class Job:
     cadence: Cadence = field(default_factory=Cadence)
     allow_large: bool = False
     tensorboard: bool = False
+    group: Group = field(default_factory=Alone)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "architecture", self.recipe.applied_to(self.architecture))
@@ -60,10 +69,11 @@ class Job:
         check_size(self.architecture, allow_large=self.allow_large)
         check_request(self.backend, self.device, self.precision)
         self.case.complete()
+        check_workers(self.group.size, self.recipe, len(self.dataset.train))
 
     def with_default_dropout(self) -> Job:
         """Where the images stay on a GPU, drawing masks on the host would take longer than the steps: then "native"."""
-        stays = self.device != "cpu" and self.case.complete().get("data") == "resident"
+        stays = self.device != "cpu" and self.case.complete().get("data") == "resident" and self.group.size == 1
         return replace(self, recipe=replace(self.recipe, dropout="native" if stays else "shared"))
 
     @property
@@ -83,11 +93,17 @@ class Job:
 
     def build(self, params: Params, step: int, choice: Choice | None = None) -> Network:
         """The net; a framework's own draws begin by the seed and the step, so that equal runs are equal."""
-        seed = (self.recipe.seed + step) % 2**31 if self.recipe.dropout == "native" else None
+        own = self.recipe.seed + step + self.group.rank * 10**6  # two workers are not to drop the same units
+        seed = own % 2**31 if self.recipe.dropout == "native" else None
         place = {"device": self.device, "precision": self.precision}
-        return self.backend.build(
+        network = self.backend.build(
             self.architecture, params, **place, seed=seed, tuning=choice.tuning if choice else None
         )
+        if self.group.size > 1:
+            if not isinstance(network, Shares):
+                raise UsageError(f"{self.backend.name} trains with one worker: its networks cannot share a batch")
+            network.share(self.group)
+        return network
 
     def demand(self, choice: Choice | None = None) -> Demand:
         """What the run takes of memory; without a choice, as the knobs are by default."""

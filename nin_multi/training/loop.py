@@ -122,8 +122,10 @@ def _epoch(network: Network, batches: Ahead[Batch], recipe: Recipe, progress: Pr
     return True
 
 
-def measure(network: Network, batches: Iterator[Batch], momentum: float = 0.0, seconds: float = 4.0) -> Pace:
-    """Of a few real steps with a learning rate of 0, which leave the weights as they are.
+def measure(
+    network: Network, batches: Iterator[Batch], momentum: float = 0.0, seconds: float = 4.0, most: int = 5
+) -> Pace:
+    """Of a few real steps with a learning rate of 0, which leave the weights as they are; `most` of them.
 
     Velocities and the framework's own draws do move. The first step does not count where there is a second:
     frameworks compile and plan in it. So the clock begins after it: else a long one would be all that is known.
@@ -134,7 +136,7 @@ def measure(network: Network, batches: Iterator[Batch], momentum: float = 0.0, s
         began = time.perf_counter()
         network.train_step(batch.x, batch.y, batch.masks, 0.0, momentum)
         steps.append((len(batch.y), time.perf_counter() - began))
-        if len(steps) > 4 or sum(took for _, took in steps[1:]) > seconds:
+        if len(steps) >= most or sum(took for _, took in steps[1:]) > seconds:
             break
     counted = steps[1:] or steps
     speed = sum(count for count, _ in counted) / sum(took for _, took in counted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -88,6 +89,8 @@ def _measured(job: Job, params: Params, progress: Progress, choice: Choice) -> t
     if residents:
         return network, rehearse(residents, job.architecture, job.dataset, job.recipe), building
     batches = loop.batches_of(job.dataset, job.architecture, job.recipe, epoch=0)
+    if job.group.size > 1:  # all of them make as many steps, whatever their clocks say
+        return network, loop.measure(network, batches, job.recipe.momentum, math.inf, most=2), building
     return network, loop.measure(network, batches, job.recipe.momentum), building
 
 
@@ -109,10 +112,11 @@ def header(job: Job, choice: Choice, speed: float, progress: Progress, directory
         choices.append("--precision bf16")
     if job.precision == "bf16" and not has_bf16:
         choices.append("--precision fp32: this processor has no bf16 products and emulates them")
+    workers = f" for each of {job.group.size} workers" if job.group.size > 1 else ""
     begun = f", from step {progress.step:,}" if progress.step else ""
     return [
         f"{architecture.name} on {job.backend.name} {job.backend.version()} ({job.device}, {job.precision}, "
-        f"{cores()} cores): {architecture.parameters:,} parameters, "
+        f"{cores()} cores{workers}): {architecture.parameters:,} parameters, "
         f"{architecture.multiply_adds:,} multiply-adds",
         f"{data.title}: {train:,} training and {test:,} test images at {height} x {width} ({data.source})",
         f"{_count(recipe.epochs, 'epoch')} of {_count(progress.steps_per_epoch, 'step')}, batch {recipe.batch_size}, "

@@ -23,6 +23,7 @@ def run_facts(job: Job, choice: Choice) -> dict[str, Any]:
         "backend": job.backend.name,
         "device": job.device,
         "precision": job.precision,
+        "workers": job.group.size,
         "tuning": choice.tuning,
         "tuning_from": choice.origins,
         "recipe": job.recipe.as_dict(),
@@ -52,7 +53,7 @@ def resumed_facts(job: Job, choice: Choice, before: dict[str, Any], step: int) -
 
 
 _CHANGING = (
-    *("backend", "device", "precision", "tuning", "tuning_from"),
+    *("backend", "device", "precision", "workers", "tuning", "tuning_from"),
     *("versions", "machine", "environment", "started"),
 )
 
@@ -98,11 +99,17 @@ def layers_event(progress: Progress, layers: Mapping[str, Mapping[str, Any]]) ->
 
 
 def result_of(
-    job: Job, prepared: Prepared, directory: RunDirectory, progress: Progress, status: Mapping[str, Any]
+    job: Job,
+    prepared: Prepared,
+    directory: RunDirectory,
+    progress: Progress,
+    peak_memory: int | None,
+    status: Mapping[str, Any],
 ) -> dict[str, Any]:
     """result.json, and what `train --json` prints; what is said of classes was seen on the test images.
 
-    Of the start and of memory it tells what this process needed, which may have gone on with another's run.
+    Of the start and of memory it tells what this process needed, or of memory all workers together; it may have gone on
+    with another's run.
     """
     run, counts = progress.run_totals, progress.test_counts
     return {
@@ -110,6 +117,7 @@ def result_of(
         "framework_version": job.backend.version(),
         "device": job.device,
         "precision": job.precision,
+        "workers": job.group.size,
         "tuning": prepared.choice.tuning,
         "arch": job.architecture.name,
         "dataset": job.dataset.name,
@@ -139,7 +147,7 @@ def result_of(
         "compute_examples_per_sec": run.compute_examples_per_sec(),
         "startup_seconds": prepared.startup_seconds,
         "first_step_seconds": prepared.pace.first_step_seconds,
-        "peak_memory_bytes": machine.peak_memory_bytes(),
+        "peak_memory_bytes": peak_memory,
         "run_dir": str(directory.path),
         **status,
     }

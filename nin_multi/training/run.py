@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from nin_multi import heartbeat, randomness
@@ -21,7 +22,9 @@ from nin_multi.training.preparation import Prepared, prepare
 from nin_multi.training.progress import NotFinite, Progress, Stopped, Watcher, start
 from nin_multi.training.record import epoch_event, layers_event, result_of, resumed_facts, run_facts, step_event
 from nin_multi.training.run_directory import CURVE, WEIGHTS, RunDirectory
+from nin_multi.training.together import Decision, check_alike, check_weights, decide, peak_memory_bytes
 from nin_multi.weights import save_weights
+from nin_multi.workers.group import WorkerLost
 
 
 def train(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]:
@@ -38,13 +41,14 @@ def train(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]
             directory.require_space(job.checkpoint_bytes)
             params = randomness.initial_parameters(job.architecture, job.recipe.seed, job.recipe.init)
             progress = start(job.dataset, job.recipe)
+            check_alike(job, progress.step)
             prepared = prepare(job, params, {}, progress, directory, display, room)
             directory.begin(run_facts(job, prepared.choice))
         except BaseException:
             directory.abandon()  # an empty directory would only puzzle
             raise
         with tensorboard.following(directory, job.tensorboard, display.note):
-            return _Run(job, prepared, directory, progress, display, room).go()
+            return Run(job, prepared, directory, progress, display, room).go()
 
 
 def resume(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any]:
@@ -57,12 +61,13 @@ def resume(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any
     with directory.writing():
         directory.require_space(job.checkpoint_bytes)
         room = Room.before_a_run(job.device)
-        checkpoint = _last_checkpoint(job, directory, display)
+        checkpoint = last_checkpoint(job, directory, display)
         progress = start(job.dataset, job.recipe)
         checkpoint.put_into(progress)
         if progress.evaluated >= job.recipe.epochs and not _lacks_its_end(job, directory):
             raise RunError(f"{directory.path}: all of its {progress.evaluated} epochs are done; --epochs N trains on")
         before = directory.facts()
+        check_alike(job, progress.step)
         prepared = prepare(job, checkpoint.params, checkpoint.velocities, progress, directory, display, room)
         facts = resumed_facts(job, prepared.choice, before, progress.step)
         # Only now, when nothing is left that could go wrong, is anything of the old run changed.
@@ -71,7 +76,7 @@ def resume(job: Job, directory: RunDirectory, display: Display) -> dict[str, Any
         directory.reopen()
         directory.begin(facts)
         with tensorboard.following(directory, job.tensorboard, display.note):
-            return _Run(job, prepared, directory, progress, display, room).go()
+            return Run(job, prepared, directory, progress, display, room).go()
 
 
 def _lacks_its_end(job: Job, directory: RunDirectory) -> bool:
@@ -79,7 +84,7 @@ def _lacks_its_end(job: Job, directory: RunDirectory) -> bool:
     return not directory.is_finished() and directory.recipe().epochs == job.recipe.epochs
 
 
-def _last_checkpoint(job: Job, directory: RunDirectory, display: Display) -> Checkpoint:
+def last_checkpoint(job: Job, directory: RunDirectory, display: Display) -> Checkpoint:
     """The latest that is whole. Raises CheckpointError where none is, or where one belongs to something else."""
     found = directory.checkpoints()
     if not found and (directory.path / WEIGHTS).exists():
@@ -101,7 +106,7 @@ def _last_checkpoint(job: Job, directory: RunDirectory, display: Display) -> Che
     return first_state(job.architecture, job.recipe)
 
 
-class _Run:
+class Run:
     """A run under way: from where `progress` stands to the end, or to a signal."""
 
     def __init__(
@@ -116,6 +121,7 @@ class _Run:
         self.job, self.prepared, self.network, self.room = job, prepared, prepared.network, room
         self.directory, self.progress, self.display = directory, progress, display
         self.caught: list[int] = []
+        self.signal = 0  # one that was caught, here or by another worker
         self.classes = ClassWatch(job.dataset.classes)
         self._saved_step, self._saved_at = progress.step, time.monotonic()
 
@@ -127,20 +133,22 @@ class _Run:
                 try:
                     self._fit()
                     # A run that has come to its end was not interrupted.
-                    if self.caught and self.progress.evaluated < self.job.recipe.epochs:
+                    if self.signal and self.progress.evaluated < self.job.recipe.epochs:
                         self._save()
-                        status = {"status": "interrupted", "signal": self.caught[0]}
+                        status = {"status": "interrupted", "signal": self.signal}
                 except NotFinite as error:
                     status = {"status": "diverged", "reason": self._reason(error), "layer": error.layer}
             return self._finish(status)
         except RunError as error:  # a full disk, a folder that is gone
-            raise RunError(f"{error}\n{self._survivor()}") from None
+            raise RunError(self._kept(f"{error}\n")) from None
         except OutOfMemory as error:
-            raise OutOfMemory(f"{error} {self._survivor()}") from None
+            raise OutOfMemory(self._kept(f"{error} ")) from None
+        except WorkerLost as error:
+            raise WorkerLost(self._kept(f"{error}\n")) from None
 
     def _fit(self) -> None:
         job = self.job
-        watcher = Watcher(self._step, self._epoch, lambda: bool(self.caught), self._evaluation)
+        watcher = Watcher(self._step, self._epoch, self._is_to_stop, self._evaluation)
         with explained(job.backend, job.demand(self.prepared.choice), self.room, self._where):
             if self.progress.step == 0:
                 self._layers()
@@ -157,15 +165,30 @@ class _Run:
         heartbeat.beat(heartbeat.TRAINING, progress.step, progress.steps, figures=progress.epoch_totals.figures())
         self.display.step(progress)
         if progress.is_point():
-            self.directory.append(step_event(progress))
+            self._record(step_event(progress))
             self._tell(self.classes.at_point(progress))
-        if self.job.cadence.is_due(progress.step - self._saved_step, time.monotonic() - self._saved_at):
+        is_due = self.job.cadence.is_due(progress.step - self._saved_step, time.monotonic() - self._saved_at)
+        if self._decide(is_due).saves:
             self._save()
+
+    def _decide(self, is_due: bool = False) -> Decision:
+        decision = decide(self.job.group, self.caught[0] if self.caught else 0, is_due)
+        self.signal = decision.signal
+        return decision
+
+    def _is_to_stop(self) -> bool:
+        if self.job.group.size == 1:  # several have agreed on it in the step
+            self._decide()
+        return bool(self.signal)
+
+    def _record(self, event: Mapping[str, Any]) -> None:
+        self.directory.append(event)
 
     def _epoch(self, progress: Progress) -> None:
         self.display.epoch(progress)
         self._layers()
-        self.directory.append(epoch_event(progress))  # an epoch's last
+        self._record(epoch_event(progress))  # an epoch's last
+        check_weights(self.job.group, self.network.params(), progress.step)
         self._tell(self.classes.at_epoch(progress))
         self._save()
 
@@ -175,11 +198,11 @@ class _Run:
         found = describe_layers(
             self.network, self.job.architecture, images, lambda: heartbeat.beat(heartbeat.EVALUATING)
         )
-        self.directory.append(layers_event(self.progress, found))
+        self._record(layers_event(self.progress, found))
 
     def _evaluation(self, images: int) -> None:
         heartbeat.beat(heartbeat.EVALUATING)
-        if self.caught:
+        if self._decide().signal:
             raise Stopped
 
     def _tell(self, text: str | None) -> None:
@@ -193,15 +216,11 @@ class _Run:
         self._saved_step, self._saved_at = self.progress.step, time.monotonic()
 
     def _reason(self, error: NotFinite) -> str:
-        return f"{error}; a smaller --lr may help.\n{self._survivor()}"
+        return self._kept(f"{error}; a smaller --lr may help.\n")
 
-    def _survivor(self) -> str:
-        """What is left to go on from."""
-        found = self.directory.checkpoints()
-        if not found:
-            return "No checkpoint had been written yet."
-        step = int(found[-1].stem.rpartition("-")[2])
-        return f"Kept: its state after step {step:,}; to go on: nin_multi train --resume {self.directory.path}"
+    def _kept(self, text: str) -> str:
+        """With what is left to go on from."""
+        return text + self.directory.survivor()
 
     def _finish(self, status: dict[str, Any]) -> dict[str, Any]:
         """Weights, curve and result.json; the result."""
@@ -211,6 +230,6 @@ class _Run:
             facts = job.stored_facts(progress.step)
             save_weights(directory.path / WEIGHTS, self.network.params(), job.architecture, **facts)
         write_bytes(directory.path / CURVE, draw_curve(directory.events(), job.recipe.epochs, job.title()))
-        result = result_of(job, self.prepared, directory, progress, status)
+        result = result_of(job, self.prepared, directory, progress, peak_memory_bytes(job.group), status)
         directory.finish(result)
         return result

@@ -62,6 +62,7 @@ class _FactsPlace(BaseModel):
     device: str
     precision: str
     tuning: dict[str, str] | None = None  # older runs have none
+    workers: Annotated[int, Field(ge=1)] = 1
 
 
 class _Facts(_FactsPlace):
@@ -293,6 +294,14 @@ class RunDirectory:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json: the last file of a run."""
         write_json(self.path / RESULT, result)
+
+    def survivor(self) -> str:
+        """In words, what is left to go on from."""
+        found = self.checkpoints()
+        if not found:
+            return "No checkpoint had been written yet."
+        step = int(found[-1].stem.rpartition("-")[2])
+        return f"Kept: its state after step {step:,}; to go on: nin_multi train --resume {self.path}"
 
     def is_finished(self) -> bool:
         """Whether a run ended by itself, having done all that it was to do."""

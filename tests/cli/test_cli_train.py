@@ -14,7 +14,7 @@ from nin_multi.data import Dataset
 TRAIN = {
     *("backend", "framework_version", "device", "precision", "arch", "dataset", "train_examples", "test_examples"),
     *("epochs", "steps", "seed", "loss", "train_acc", "test_acc", "examples_per_sec", "compute_examples_per_sec"),
-    *("peak_memory_bytes", "run_dir", "status"),
+    *("peak_memory_bytes", "run_dir", "status", "workers"),
 }
 EVALUATE = {"run", "backend", "dataset", "examples", "loss", "acc"}
 

@@ -271,7 +271,7 @@ class TestFacts:
         (taken,) = after.pop("resumed")
         assert after == before
         assert taken.keys() == {
-            *("step", "backend", "device", "precision", "tuning", "tuning_from"),
+            *("step", "backend", "device", "precision", "workers", "tuning", "tuning_from"),
             *("versions", "machine", "environment", "started"),
         }
         assert (taken["step"], taken["backend"], taken["device"], taken["precision"]) == (10, "numpy", "cpu", "fp64")

@@ -1,0 +1,48 @@
+"""What an adapter is asked for so that workers are started, and what it answers; not who starts and watches them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Workers to be started on this machine.
+
+    `command`: what each of them is to run, as arguments of Python: ("-m", "nin_multi", "train", ...). `port`: one that
+    is free here, to meet at. `seconds`: how long they may wait for one another. `restarts`: how often all of them may
+    be started again after one has died. `logs`: a folder for a launcher's own logs.
+    """
+
+    command: tuple[str, ...]
+    workers: int
+    port: int
+    seconds: float
+    restarts: int
+    logs: Path
+
+
+@dataclass(frozen=True)
+class Role:
+    """A process to be started: a framework's own launcher, or one of the roles that a framework divides work into."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside that of the backend
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a launcher's variables say of this process: how many workers there are, and which it is, if that is known.
+
+    `local`: which it is on its machine. `restart`: how often a launcher has started all of them again. `is_worker`:
+    false for a process that only serves the others, such as a scheduler.
+    """
+
+    size: int
+    rank: int | None = None
+    local: int = 0
+    restart: int = 0
+    is_worker: bool = True
