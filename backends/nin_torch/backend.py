@@ -44,7 +44,10 @@ class TorchBackend(Adapter):
         }
 
     def environment(self, precision: str | None = None, tuning: Tuning | None = None) -> Mapping[str, str]:
-        return {"OMP_NUM_THREADS": str(cores()), **allocator_environment()}
+        found = {"OMP_NUM_THREADS": str(cores()), **allocator_environment()}
+        if self.place() is not None:
+            found["TORCH_CPP_LOG_LEVEL"] = "FATAL"  # what befalls the workers, we say in a line instead of a stack
+        return found
 
     def knobs(self, architecture: Architecture, *, device: str, precision: str) -> tuple[Knob, ...]:
         on_cpu = device == "cpu"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F  # noqa: N812  (its usual name)
+from torch.nn.parallel import DistributedDataParallel
 
 from nin_multi.backend import Images, Labels, Masks, Params, Resampling, StepResult
-from nin_multi.knobs import Tuning, micro_batches
+from nin_multi.knobs import Tuning
 from nin_multi.spec import Architecture
+from nin_multi.workers.group import Alone, Group, pieces, whole
+from nin_torch.group import losses
 from nin_torch.layers import compile_architecture
 from nin_torch.resident import ResidentSplit, put_on_device
 
@@ -35,7 +39,10 @@ class TorchNetwork:
         self._layout = torch.contiguous_format if tuning["layout"] == "contiguous" else torch.channels_last
         net: Any = compile_architecture(architecture, first_conv=tuning["first_conv"], layout=tuning["layout"])
         self.module: Any = net.to(device=self.device, memory_format=self._layout)
-        self._training_layers = {name: self._for_training(layer) for name, layer in self.module.named_children()}
+        self._training: Any = _Training(
+            self.module, {name: self._for_training(layer) for name, layer in self.module.named_children()}
+        )
+        self.group: Group = Alone()
         self._residents: list[tuple[NDArray[np.uint8], ResidentSplit]] = []
         self.restore(params, {})
 
@@ -60,8 +67,8 @@ class TorchNetwork:
 
     def logits(self, x: Images) -> NDArray[Any]:
         self.module.eval()
-        pieces = micro_batches(len(x), self.tuning)
-        return np.concatenate([_array(self._evaluate(self.module, self.batch_tensor(x[piece]))) for piece in pieces])
+        found = [_array(self._evaluate(self.module, self.batch_tensor(x[piece]))) for piece in self._pieces(len(x))]
+        return whole(self.group, 0.0, self._joined(found), len(x))[1]
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
@@ -73,8 +80,7 @@ class TorchNetwork:
             for group in self._optimizer.param_groups:
                 group["lr"], group["momentum"] = lr, momentum
             self._optimizer.step()
-        found = logits.float().cpu().numpy()
-        return StepResult(loss * len(y), int((found.argmax(1) == y).sum()), len(y), found)
+        return StepResult(loss * len(y), int((logits.argmax(1) == y).sum()), len(y), logits)
 
     def params(self) -> Params:
         return {name: _array(p) for name, p in self.module.named_parameters()}
@@ -97,7 +103,7 @@ class TorchNetwork:
     def resident(
         self, images: NDArray[np.uint8], labels: Labels, resampling: tuple[Resampling | None, Resampling | None]
     ) -> ResidentSplit | None:
-        if self.tuning.get("data") != "resident" or self._optimizer is None:
+        if self.tuning.get("data") != "resident" or self._optimizer is None or self.group.size > 1:
             return None
         for known, resident in self._residents:
             if known is images:
@@ -109,30 +115,46 @@ class TorchNetwork:
         """By parameter: its velocity as "momentum_buffer", where it has one."""
         return {} if self._optimizer is None else self._optimizer.state
 
-    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Tensor]:
+    def share(self, group: Group) -> None:
+        self.group = group
+        with losses(group):
+            self._training = DistributedDataParallel(self._training)
+        # It would take the mean of the workers' gradients, and these are shares of a sum.
+        self._training.register_comm_hook(None, lambda _, bucket: _sum_of_gradients(bucket.buffer()))
+
+    def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, NDArray[Any]]:
         """Mean loss and logits (N, classes); the gradients are added up in the parameters' `grad`."""
         self.module.train()
         self.module.zero_grad(set_to_none=True)
         total, logits = 0.0, []
-        for piece in micro_batches(len(y), self.tuning):
-            given = None if masks is None else {name: mask[piece] for name, mask in masks.items()}
-            with self.autocast():
-                found = self._forward(self.batch_tensor(x[piece]), given)
-            labels = torch.from_numpy(y[piece]).to(self.device, torch.int64)
-            share = (piece.stop - piece.start) / len(y)
-            loss = share * F.cross_entropy(found.float(), labels, reduction="mean", label_smoothing=0.0)
-            if loss.requires_grad:  # a net without parameters has a loss, and nothing to differentiate by
-                loss.backward()
+        own = self._pieces(len(y))
+        # Whoever has no rows takes part with a share of nothing: the others wait for its gradients.
+        for number, piece in enumerate(own or [slice(0, 1)], start=1):
+            given = None if masks is None else {name: self.batch_tensor(mask[piece]) for name, mask in masks.items()}
+            with self._summing(number >= len(own)), losses(self.group):
+                with self.autocast():
+                    found = self._training(self.batch_tensor(x[piece]), given)
+                labels = torch.from_numpy(y[piece]).to(self.device, torch.int64)
+                share = (piece.stop - piece.start) / len(y) if own else 0.0
+                loss = share * F.cross_entropy(found.float(), labels, reduction="mean", label_smoothing=0.0)
+                if loss.requires_grad:  # a net without parameters has a loss, and nothing to differentiate by
+                    loss.backward()
             total += float(loss.detach())
-            logits.append(found.detach())
-        return total, torch.cat(logits)
+            logits.append(found.detach().float().cpu().numpy())
+        return whole(self.group, total, self._joined(logits[: len(own)]), len(y))
 
-    def _forward(self, x: Tensor, masks: Masks | None) -> Tensor:
-        """Training mode, with the harness's dropout masks in place of the framework's own draw, if there are any."""
-        for name, layer in self._training_layers.items():
-            mask = masks[name] if masks is not None and isinstance(layer, nn.Dropout) else None
-            x = layer(x) if mask is None else x * self.batch_tensor(mask)
-        return x
+    def _pieces(self, count: int) -> list[slice]:
+        return pieces(self.group, count, self.tuning)
+
+    def _joined(self, logits: list[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate(logits) if logits else np.zeros((0, self.architecture.classes), np.float32)
+
+    def _summing(self, is_last: bool) -> AbstractContextManager[None]:
+        """Gradients travel once a step, when the last micro-batch has added its own."""
+        held_back: AbstractContextManager[None] = (
+            nullcontext() if self.group.size == 1 or is_last else self._training.no_sync()
+        )
+        return held_back
 
     def _for_training(self, layer: nn.Module) -> Any:
         """torch.compile fuses what stands around the products; a dropout's own draw stays torch's."""
@@ -158,3 +180,23 @@ def _array(tensor: Tensor | None) -> NDArray[np.float32]:
     assert tensor is not None, "a parameter that takes no part in the loss"
     copy: NDArray[np.float32] = tensor.detach().to("cpu", torch.float32).contiguous().numpy().copy()
     return copy
+
+
+class _Training(nn.Module):
+    """Training mode, with the harness's dropout masks in place of the framework's own draw, if there are any."""
+
+    def __init__(self, net: nn.Module, layers: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.net = net
+        self.layers = layers  # of that net, perhaps compiled
+
+    def forward(self, x: Tensor, masks: Mapping[str, Tensor] | None) -> Tensor:
+        for name, layer in self.layers.items():
+            mask = masks[name] if masks is not None and isinstance(layer, nn.Dropout) else None
+            x = layer(x) if mask is None else x * mask
+        return x
+
+
+def _sum_of_gradients(bucket: Tensor) -> torch.futures.Future[Tensor]:
+    summed: torch.futures.Future[Any] = distributed.all_reduce(bucket, async_op=True).get_future()
+    return summed.then(lambda future: future.value()[0])
