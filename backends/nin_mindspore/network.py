@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import mindspore
@@ -12,11 +13,13 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
+from nin_mindspore.group import MindSporeGroup
 from nin_mindspore.layers import compile_architecture
 from nin_mindspore.products import channels_first, channels_last, compile_products
 from nin_multi.backend import Images, Labels, Masks, Params, StepResult
-from nin_multi.knobs import Tuning, micro_batches
+from nin_multi.knobs import Tuning
 from nin_multi.spec import Architecture
+from nin_multi.workers.group import Alone, Group, pieces, whole
 
 
 class MindSporeNetwork:
@@ -25,6 +28,7 @@ class MindSporeNetwork:
     def __init__(self, architecture: Architecture, params: Params, tuning: Tuning) -> None:
         self.architecture = architecture
         self.tuning = tuning
+        self.group: Group = Alone()
         self.module: Any = compile_architecture(architecture)
         # By structure, before the training cells below add their own prefix to the names.
         self._parameters = dict(self.module.parameters_and_names())
@@ -37,6 +41,7 @@ class MindSporeNetwork:
         self._accumulate = cache(self._compile_accumulate)
         self._update = cache(self._compile_update)
         self._forget = mindspore.jit(_forgetting(tuple(self._gradients.values())))
+        self._add_up: Any = None  # between workers
 
     def activations(self, x: Images) -> Iterator[tuple[str, NDArray[Any]]]:
         self.net.set_train(False)
@@ -51,8 +56,8 @@ class MindSporeNetwork:
 
     def logits(self, x: Images) -> NDArray[Any]:
         self.net.set_train(False)
-        pieces = micro_batches(len(x), self.tuning)
-        return np.concatenate([self._forward(Tensor(x[piece])).asnumpy() for piece in pieces])
+        found = [self._forward(Tensor(x[piece])).asnumpy() for piece in self._pieces(len(x))]
+        return whole(self.group, 0.0, self._joined(found), len(x))[1]
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
@@ -83,18 +88,33 @@ class MindSporeNetwork:
         for name, velocity in self._velocities.items():  # compiled graphs hold on to these very objects
             ops.assign(velocity, Tensor(np.array(velocities.get(name, np.zeros(velocity.shape)), np.float32)))
 
+    def share(self, group: Group) -> None:
+        self.group = group
+        assert group.size == 1 or isinstance(group, MindSporeGroup), "MindSpore's collectives know its own group only"
+        if group.size > 1:
+            self._add_up = mindspore.jit(_sum_of_workers(tuple(self._gradients.values())))
+
     def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, NDArray[Any]]:
         """Mean loss and logits (N, classes); the gradients are added up in `self._gradients`."""
         self.net.set_train(True)
         accumulate = self._accumulate(draws=masks is None)
         total, logits = 0.0, []
-        for piece in micro_batches(len(y), self.tuning):
+        for piece in self._pieces(len(y)):
             given = [] if masks is None else [Tensor(masks[name][piece]) for name in self.architecture.dropouts()]
             share = (piece.stop - piece.start) / len(y)
             loss, found = accumulate(Tensor(np.float64(share)), Tensor(x[piece]), Tensor(y[piece]), *given)
             total += float(loss.asnumpy())
             logits.append(found.asnumpy())
-        return total, np.concatenate(logits)
+        if isinstance(self.group, MindSporeGroup) and self._gradients:
+            with self.group.together():
+                self._add_up()
+        return whole(self.group, total, self._joined(logits), len(y))
+
+    def _pieces(self, count: int) -> list[slice]:
+        return pieces(self.group, count, self.tuning)
+
+    def _joined(self, logits: list[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate(logits) if logits else np.zeros((0, self.architecture.classes), np.float32)
 
     def _make_velocities(self) -> tuple[Parameter, ...]:
         for name, parameter in self._parameters.items():
@@ -164,6 +184,21 @@ def _gradient_step(training: nn.Cell, weights: tuple[Any, ...], gradients: tuple
         return loss, logits
 
     return step
+
+
+def _sum_of_workers(gradients: tuple[Any, ...]) -> Any:
+    """One graph: every gradient's sum over the workers, in one message, as each has to wait for the others."""
+    reduce = ops.AllReduce()
+    shapes = tuple(gradient.shape for gradient in gradients)
+    ends = tuple(accumulate(math.prod(shape) for shape in shapes))
+
+    def add_up() -> None:
+        summed = reduce(ops.concat([gradient.reshape(-1) for gradient in gradients]))
+        for index, gradient in enumerate(gradients):
+            first = ends[index - 1] if index else 0
+            ops.assign(gradient, summed[first : ends[index]].reshape(shapes[index]))
+
+    return add_up
 
 
 def _sgd_step(weights: tuple[Any, ...], gradients: tuple[Any, ...], velocities: tuple[Any, ...]) -> Any:

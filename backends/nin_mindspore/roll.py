@@ -1,0 +1,97 @@
+"""A roll call before every collective: MindSpore's own wait 30 s for the others, and who compiles a graph takes longer.
+
+Nothing but "here" and "all here" goes over these connections, one from every worker to worker 0.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from nin_multi.workers.group import Sums, WorkerLost
+
+SILENCE = 600.0  # seconds for which one waits for the others in the middle of a step
+_GREETING = struct.Struct("!II")  # the run's number, and whose connection it is
+
+
+class RollCall:
+    """This worker's connections: worker 0 has one to each of the others, and they have one to worker 0."""
+
+    def __init__(self, rank: int, size: int, tell: Callable[[Sums], Sums], seconds: float) -> None:
+        """`tell` sums over the workers: so the others come to know where worker 0 is. Raises WorkerLost."""
+        self.rank, self.size = rank, size
+        self._peers: dict[int, socket.socket] = {}
+        if rank == 0:
+            with socket.create_server((_own_address(), 0)) as listener:
+                host, port = listener.getsockname()
+                number = secrets.randbits(32)
+                tell(np.array([*socket.inet_aton(host), port, number], np.float64))
+                self._accept(listener, number, time.monotonic() + seconds)
+        else:
+            *octets, port, number = (int(value) for value in tell(np.zeros(6)))
+            try:
+                self._peers[0] = socket.create_connection((socket.inet_ntoa(bytes(octets)), port), seconds)
+                self._peers[0].sendall(_GREETING.pack(number, rank))
+            except OSError as error:
+                raise self._loss(0) from error
+        for peer in self._peers.values():
+            peer.settimeout(SILENCE)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def call(self) -> None:
+        """Return when all workers have called. Raises WorkerLost for one that is gone, or silent for too long."""
+        for rank in self._peers if self.rank == 0 else ():
+            self._hear(rank)
+        for rank, peer in self._peers.items():
+            try:
+                peer.sendall(b"!")
+            except OSError as error:
+                raise self._loss(rank) from error
+        if self.rank:
+            self._hear(0)
+
+    def close(self) -> None:
+        for peer in self._peers.values():
+            peer.close()
+
+    def _hear(self, rank: int) -> None:
+        try:
+            heard = self._peers[rank].recv(1)
+        except OSError as error:
+            raise self._loss(rank) from error
+        if not heard:
+            raise self._loss(rank)
+
+    def _accept(self, listener: socket.socket, number: int, end: float) -> None:
+        """A connection from each of the others; whoever else comes does not know the number."""
+        while len(self._peers) < self.size - 1:
+            listener.settimeout(max(end - time.monotonic(), 0.001))
+            try:
+                peer, _ = listener.accept()
+                peer.settimeout(max(end - time.monotonic(), 0.001))
+                greeting = peer.recv(_GREETING.size, socket.MSG_WAITALL)
+            except OSError as error:
+                missing = next(rank for rank in range(1, self.size) if rank not in self._peers)
+                raise self._loss(missing) from error
+            told, rank = _GREETING.unpack(greeting) if len(greeting) == _GREETING.size else (-1, 0)
+            if told == number and 0 < rank < self.size:
+                self._peers[rank] = peer
+            else:
+                peer.close()
+
+    def _loss(self, rank: int) -> WorkerLost:
+        return WorkerLost(f"mindspore: worker {self.rank} of {self.size} has lost worker {rank}")
+
+
+def _own_address() -> str:
+    """This machine's, as those see it who come from where the scheduler is."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((os.environ["MS_SCHED_HOST"], int(os.environ["MS_SCHED_PORT"])))  # nothing is sent
+        host: str = probe.getsockname()[0]
+    return host
