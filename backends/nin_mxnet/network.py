@@ -13,8 +13,10 @@ from mxnet.gluon import HybridBlock, nn
 from numpy.typing import NDArray
 
 from nin_multi.backend import Images, Labels, Masks, Params, StepResult
-from nin_multi.knobs import Tuning, micro_batches
+from nin_multi.knobs import Tuning
 from nin_multi.spec import Architecture
+from nin_multi.workers.group import Alone, Group, pieces, whole
+from nin_mxnet.group import MXNetGroup
 from nin_mxnet.layers import compile_architecture
 
 
@@ -24,6 +26,7 @@ class MXNetNetwork:
     def __init__(self, architecture: Architecture, params: Params, device: str, tuning: Tuning) -> None:
         self.architecture = architecture
         self.tuning = tuning
+        self.group: Group = Alone()
         kind, _, index = device.partition(":")
         self.context = mx.Context(kind, int(index or 0))
         self._module: Any = compile_architecture(architecture)
@@ -34,6 +37,9 @@ class MXNetNetwork:
         self._with_draws = _Training(self._module, draws=True)
         for training in (self._with_masks, self._with_draws):
             training.hybridize(static_alloc=True, static_shape=True)
+
+    def share(self, group: Group) -> None:
+        self.group = group
 
     @property
     def module(self) -> Any:
@@ -53,8 +59,8 @@ class MXNetNetwork:
             yield name, value.asnumpy()
 
     def logits(self, x: Images) -> NDArray[Any]:
-        pieces = micro_batches(len(x), self.tuning)
-        return np.concatenate([self._module(self._array(x[piece])).asnumpy() for piece in pieces])
+        found = [self._module(self._array(x[piece])).asnumpy() for piece in pieces(self.group, len(x), self.tuning)]
+        return whole(self.group, 0.0, self._joined(found), len(x))[1]
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
@@ -100,11 +106,11 @@ class MXNetNetwork:
                 gradient[:] = 0  # `zero_grad` knows legacy arrays only, not those after `npx.set_np()`
 
     def _differentiate(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, NDArray[Any]]:
-        """Mean loss and logits (N, classes); the gradients are added up in the parameters' `grad()`."""
+        """Mean loss and logits (N, classes), of all workers; gradients are added up in the parameters' `grad()`."""
         training = self._with_draws if masks is None else self._with_masks
         self._clear_gradients()
         found = []
-        for piece in micro_batches(len(y), self.tuning):
+        for piece in pieces(self.group, len(y), self.tuning):
             given = [] if masks is None else [self._array(masks[name][piece]) for name in self.architecture.dropouts()]
             share = self._array(np.array([(piece.stop - piece.start) / len(y)], np.float64))
             with autograd.record(train_mode=True):
@@ -112,7 +118,26 @@ class MXNetNetwork:
             if self._parameters():  # a net without parameters has a loss, and nothing to differentiate by
                 loss.backward()
             found.append((loss.asnumpy().item(), logits.asnumpy()))
-        return sum(loss for loss, _ in found), np.concatenate([logits for _, logits in found])
+        self._sum_gradients()
+        return whole(self.group, sum(loss for loss, _ in found), self._joined([logits for _, logits in found]), len(y))
+
+    def _joined(self, logits: list[NDArray[Any]]) -> NDArray[Any]:
+        """In one array; that of a worker without rows is empty."""
+        return np.concatenate(logits) if logits else np.zeros((0, self.architecture.classes), np.float32)
+
+    def _sum_gradients(self) -> None:
+        """Over the workers, all gradients in one array."""
+        gradients = [parameter.grad() for parameter in self._parameters().values()]
+        if self.group.size == 1 or not gradients:
+            return
+        flat = np.concatenate([gradient.asnumpy().ravel() for gradient in gradients])
+        if isinstance(self.group, MXNetGroup):
+            summed = self.group.sum_float32(flat)
+        else:
+            summed = self.group.sum(flat.astype(np.float64)).astype(np.float32)
+        ends = np.cumsum([gradient.size for gradient in gradients])
+        for gradient, values in zip(gradients, np.split(summed, ends[:-1]), strict=True):
+            gradient[:] = self._array(values.reshape(gradient.shape))
 
     def _parameters(self) -> dict[str, Any]:
         parameters: dict[str, Any] = self._module._collect_params_with_prefix()

@@ -1,0 +1,42 @@
+"""The processes of MXNet's key-value store on this machine: a scheduler, a server, the workers; it imports no mxnet."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from nin_multi.errors import UsageError
+from nin_multi.workers.launch import Launch, Place, Role
+
+# At import, MXNet runs the loop of a scheduler or a server, and ends the process after it; the adapter can import it.
+SERVES = ("-c", "from nin_mxnet.backend import MXNetBackend; MXNetBackend().framework()")
+
+MEETING = ("DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_SERVER")  # what a worker needs beside its place
+
+
+def place() -> Place | None:
+    """What ps-lite's variables say; ranks come by arrival, and it does not heed a wish for one."""
+    role, size = os.environ.get("DMLC_ROLE"), os.environ.get("DMLC_NUM_WORKER", "")
+    if role not in ("worker", "server", "scheduler") or not size.isdecimal() or int(size) < 2:
+        return None
+    return Place(int(size), is_worker=role == "worker")
+
+
+def launch(launch: Launch) -> list[Role]:
+    """Every process by itself: the wheel has no launcher that works."""
+    if launch.restarts:
+        raise UsageError(
+            f"mxnet: expected no restarts, got {launch.restarts}; only torch's launcher starts workers again"
+        )
+    meeting = {
+        **dict(zip(MEETING, ("127.0.0.1", str(launch.port), "1"), strict=True)),
+        "DMLC_NODE_HOST": "127.0.0.1",  # or ps-lite listens to other machines, and needs a network card to begin
+        "DMLC_NUM_WORKER": str(launch.workers),
+    }
+    serving = [
+        Role(name, (sys.executable, *SERVES), {**meeting, "DMLC_ROLE": name}) for name in ("scheduler", "server")
+    ]
+    return serving + [
+        Role(f"worker {number}", (sys.executable, *launch.command), {**meeting, "DMLC_ROLE": "worker"})
+        for number in range(launch.workers)
+    ]
