@@ -9,7 +9,7 @@ BACKENDS ?= torch mindspore mxnet numpy
 FRAMEWORKS ?= torch,mindspore,mxnet
 READY = $(VENV)/.ready
 
-.PHONY: setup compare train test test-all-backends test-core test-site test-export export-onnx chaos study search fuzz \
+.PHONY: setup compare train test test-all-backends test-core test-site test-export export-onnx test-workers chaos study search fuzz \
 	fuzz-input bench-live bench-gpu docs docs-links lint format clean
 .DELETE_ON_ERROR:
 
@@ -74,6 +74,15 @@ export-%: setup
 export-onnx: setup
 	@echo "== ONNX files"
 	@$(BIN)/python -m pytest -q --zoo all --durations=3 tests/export/test_export_onnx_alone.py $(ARGS)
+
+# Workers of one run, in every framework, with what takes minutes of starting processes: three of them, one that does not
+# come, a port that is taken, all of them started again.
+test-workers: setup
+	@set -e; for backend in $(filter-out numpy,$(BACKENDS)); do \
+		echo "== workers of $$backend"; \
+		$(BIN)/python -m nin_multi.launcher $$backend -m pytest -q --long --durations=3 --backend $$backend \
+			tests/conformance/test_workers*.py $(ARGS); \
+	done
 
 # Random architectures in every framework against the oracle, N of them; another SEED draws others.
 N ?= 1000

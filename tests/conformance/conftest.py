@@ -18,7 +18,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Take out what a backend has not: an adapter to mutate, a way to make the mistake, weights files, a knob."""
+    """Take out what a backend has not: an adapter to mutate, a way for the mistake, weights files, a knob, workers."""
     impossible = [item for item in items if _is_impossible(item)]
     if impossible:
         config.hook.pytest_deselected(items=impossible)
@@ -28,6 +28,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_impossible(item: pytest.Item) -> bool:
     given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     if "hand" in getattr(item, "fixturenames", ()) and not registry.load(given["backend"]).weights_suffixes:
+        return True
+    if item.get_closest_marker("long") and not item.config.getoption("--long"):
+        return True
+    own = item.get_closest_marker("backend")
+    if own is not None and own.args[0] != given["backend"]:
+        return True
+    if "runs" in getattr(item, "fixturenames", ()) and given["backend"] not in FRAMEWORKS:
         return True
     choice = given.get("choice")  # of a knob, by the name of the backend that has it
     if choice is not None and choice.backend != given["backend"]:

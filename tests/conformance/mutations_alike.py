@@ -114,9 +114,9 @@ class Adapter:
         """Train on other pieces of a batch: `change(pieces, images in the batch)`."""
 
         def differentiate_otherwise(differentiate: Any, net: Any, *given: Any) -> Any:
-            cut = self.network.micro_batches
+            cut = self.network.pieces
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(self.network, "micro_batches", lambda count, tuning: change(cut(count, tuning), count))
+                patch.setattr(self.network, "pieces", lambda group, n, tuning: change(cut(group, n, tuning), n))
                 return differentiate(net, *given)
 
         return self.differentiate(differentiate_otherwise)
