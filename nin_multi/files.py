@@ -43,6 +43,23 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock on a file. It is asked for a moment, shared, and the file never made."""
+    try:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except (ImportError, OSError):  # no such lock here
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def remove_leftovers(folder: Path, names: str) -> None:
     """Take away the temporary files of processes that were killed while they wrote a file called so (a pattern)."""
     for path in folder.glob(f".{names}.????????"):

@@ -56,8 +56,8 @@ class MindSporeNetwork:
 
     def logits(self, x: Images) -> NDArray[Any]:
         self.net.set_train(False)
-        found = [self._forward(Tensor(x[piece])).asnumpy() for piece in self._pieces(len(x))]
-        return whole(self.group, 0.0, self._joined(found), len(x))[1]
+        found = [self._forward(Tensor(x[piece])).asnumpy() for piece in pieces(self.group, len(x), self.tuning)]
+        return whole(self.group, 0.0, found, len(x), self.architecture.classes)[1]
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
@@ -89,8 +89,8 @@ class MindSporeNetwork:
             ops.assign(velocity, Tensor(np.array(velocities.get(name, np.zeros(velocity.shape)), np.float32)))
 
     def share(self, group: Group) -> None:
+        assert group.size == 1 or isinstance(group, MindSporeGroup), "gradients go through MindSpore's own collectives"
         self.group = group
-        assert group.size == 1 or isinstance(group, MindSporeGroup), "MindSpore's collectives know its own group only"
         if group.size > 1:
             self._add_up = mindspore.jit(_sum_of_workers(tuple(self._gradients.values())))
 
@@ -99,7 +99,7 @@ class MindSporeNetwork:
         self.net.set_train(True)
         accumulate = self._accumulate(draws=masks is None)
         total, logits = 0.0, []
-        for piece in self._pieces(len(y)):
+        for piece in pieces(self.group, len(y), self.tuning):
             given = [] if masks is None else [Tensor(masks[name][piece]) for name in self.architecture.dropouts()]
             share = (piece.stop - piece.start) / len(y)
             loss, found = accumulate(Tensor(np.float64(share)), Tensor(x[piece]), Tensor(y[piece]), *given)
@@ -108,13 +108,7 @@ class MindSporeNetwork:
         if isinstance(self.group, MindSporeGroup) and self._gradients:
             with self.group.together():
                 self._add_up()
-        return whole(self.group, total, self._joined(logits), len(y))
-
-    def _pieces(self, count: int) -> list[slice]:
-        return pieces(self.group, count, self.tuning)
-
-    def _joined(self, logits: list[NDArray[Any]]) -> NDArray[Any]:
-        return np.concatenate(logits) if logits else np.zeros((0, self.architecture.classes), np.float32)
+        return whole(self.group, total, logits, len(y), self.architecture.classes)
 
     def _make_velocities(self) -> tuple[Parameter, ...]:
         for name, parameter in self._parameters.items():

@@ -7,8 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from nin_multi.errors import UsageError
-from nin_multi.workers.launch import Launch, Place, Role
+from nin_multi.workers.launch import Launch, Place, Role, refuse_restarts
 
 
 def place() -> Place | None:
@@ -23,8 +22,7 @@ def place() -> Place | None:
 
 def launch(launch: Launch) -> list[Role]:
     """msrun, which starts a scheduler and the workers, and ends all of them where one has died."""
-    if launch.restarts:
-        raise UsageError("mindspore: its launcher starts no workers again; leave restarts at 0")
+    refuse_restarts("mindspore", launch)
     count = str(launch.workers)
     command = (
         *(sys.executable, "-m", "mindspore.parallel.cluster.run", "--worker_num", count, "--local_worker_num", count),

@@ -39,6 +39,7 @@ class MXNetNetwork:
             training.hybridize(static_alloc=True, static_shape=True)
 
     def share(self, group: Group) -> None:
+        assert group.size == 1 or isinstance(group, MXNetGroup), "gradients go through MXNet's own store"
         self.group = group
 
     @property
@@ -60,7 +61,7 @@ class MXNetNetwork:
 
     def logits(self, x: Images) -> NDArray[Any]:
         found = [self._module(self._array(x[piece])).asnumpy() for piece in pieces(self.group, len(x), self.tuning)]
-        return whole(self.group, 0.0, self._joined(found), len(x))[1]
+        return whole(self.group, 0.0, found, len(x), self.architecture.classes)[1]
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
@@ -119,22 +120,16 @@ class MXNetNetwork:
                 loss.backward()
             found.append((loss.asnumpy().item(), logits.asnumpy()))
         self._sum_gradients()
-        return whole(self.group, sum(loss for loss, _ in found), self._joined([logits for _, logits in found]), len(y))
-
-    def _joined(self, logits: list[NDArray[Any]]) -> NDArray[Any]:
-        """In one array; that of a worker without rows is empty."""
-        return np.concatenate(logits) if logits else np.zeros((0, self.architecture.classes), np.float32)
+        total, logits = sum(loss for loss, _ in found), [logits for _, logits in found]
+        return whole(self.group, total, logits, len(y), self.architecture.classes)
 
     def _sum_gradients(self) -> None:
         """Over the workers, all gradients in one array."""
         gradients = [parameter.grad() for parameter in self._parameters().values()]
-        if self.group.size == 1 or not gradients:
+        if not isinstance(self.group, MXNetGroup) or not gradients:
             return
         flat = np.concatenate([gradient.asnumpy().ravel() for gradient in gradients])
-        if isinstance(self.group, MXNetGroup):
-            summed = self.group.sum_float32(flat)
-        else:
-            summed = self.group.sum(flat.astype(np.float64)).astype(np.float32)
+        summed = self.group.sum_float32(flat)
         ends = np.cumsum([gradient.size for gradient in gradients])
         for gradient, values in zip(gradients, np.split(summed, ends[:-1]), strict=True):
             gradient[:] = self._array(values.reshape(gradient.shape))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from nin_multi.errors import UsageError
-from nin_multi.workers.launch import Launch, Place, Role
+from nin_multi.workers.launch import Launch, Place, Role, refuse_restarts
 
 # At import, MXNet runs the loop of a scheduler or a server, and ends the process after it; the adapter can import it.
 SERVES = ("-c", "from nin_mxnet.backend import MXNetBackend; MXNetBackend().framework()")
@@ -24,10 +23,7 @@ def place() -> Place | None:
 
 def launch(launch: Launch) -> list[Role]:
     """Every process by itself: the wheel has no launcher that works."""
-    if launch.restarts:
-        raise UsageError(
-            f"mxnet: expected no restarts, got {launch.restarts}; only torch's launcher starts workers again"
-        )
+    refuse_restarts("mxnet", launch)
     meeting = {
         **dict(zip(MEETING, ("127.0.0.1", str(launch.port), "1"), strict=True)),
         "DMLC_NODE_HOST": "127.0.0.1",  # or ps-lite listens to other machines, and needs a network card to begin

@@ -67,8 +67,9 @@ class TorchNetwork:
 
     def logits(self, x: Images) -> NDArray[Any]:
         self.module.eval()
-        found = [_array(self._evaluate(self.module, self.batch_tensor(x[piece]))) for piece in self._pieces(len(x))]
-        return whole(self.group, 0.0, self._joined(found), len(x))[1]
+        own = pieces(self.group, len(x), self.tuning)
+        found = [_array(self._evaluate(self.module, self.batch_tensor(x[piece]))) for piece in own]
+        return whole(self.group, 0.0, found, len(x), self.architecture.classes)[1]
 
     def loss_and_gradients(self, x: Images, y: Labels, masks: Masks | None) -> tuple[float, Params]:
         loss, _ = self._differentiate(x, y, masks)
@@ -127,7 +128,7 @@ class TorchNetwork:
         self.module.train()
         self.module.zero_grad(set_to_none=True)
         total, logits = 0.0, []
-        own = self._pieces(len(y))
+        own = pieces(self.group, len(y), self.tuning)
         # Whoever has no rows takes part with a share of nothing: the others wait for its gradients.
         for number, piece in enumerate(own or [slice(0, 1)], start=1):
             given = None if masks is None else {name: self.batch_tensor(mask[piece]) for name, mask in masks.items()}
@@ -141,13 +142,7 @@ class TorchNetwork:
                     loss.backward()
             total += float(loss.detach())
             logits.append(found.detach().float().cpu().numpy())
-        return whole(self.group, total, self._joined(logits[: len(own)]), len(y))
-
-    def _pieces(self, count: int) -> list[slice]:
-        return pieces(self.group, count, self.tuning)
-
-    def _joined(self, logits: list[NDArray[Any]]) -> NDArray[Any]:
-        return np.concatenate(logits) if logits else np.zeros((0, self.architecture.classes), np.float32)
+        return whole(self.group, total, logits[: len(own)], len(y), self.architecture.classes)
 
     def _summing(self, is_last: bool) -> AbstractContextManager[None]:
         """Gradients travel once a step, when the last micro-batch has added its own."""

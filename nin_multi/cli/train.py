@@ -163,24 +163,26 @@ def train(
             else:
                 job = _job(name, device, precision, architecture, (dataset, data_dir), made, **how)
                 job = job if dropout else job.with_default_dropout()
-                result = _begin(job, partial(_directory, stem, run_dir, runs_dir))
+                result = _take_part(job, partial(_directory, stem, run_dir, runs_dir), None)
         joining.end(result)
     if joining.writes:
         _report(result, json)
     return _status(result)
 
 
-def _begin(job: Job, directory: Callable[[], RunDirectory]) -> dict[str, Any]:
-    """As the worker that writes the run, or as one that helps it."""
+def _take_part(job: Job, begun: Callable[[], RunDirectory] | None, resumed: RunDirectory | None) -> dict[str, Any]:
+    """As the worker that writes the run, which begins or goes on, or as one that helps it."""
+    from nin_multi.training.display import choose_display
+    from nin_multi.training.follower import follow
+    from nin_multi.training.run import resume, train
+
     if job.group.rank:
-        from nin_multi.training.follower import follow
-
-        result = follow(job, None)
+        result = follow(job, resumed)
+    elif resumed is not None:
+        result = resume(job, resumed, choose_display())
     else:
-        from nin_multi.training.display import choose_display
-        from nin_multi.training.run import train
-
-        result = train(job, directory(), choose_display())
+        assert begun is not None
+        result = train(job, begun(), choose_display())
     job.group.close()
     return result
 
@@ -287,17 +289,7 @@ def _resume(
         how = {**how, "tune": "off", "recorded": last.get("tuning") or {}}  # older runs knew the defaults only
     source = (facts["dataset"]["name"], data_dir)
     job = _job(chosen, device, precision, directory.architecture(), source, recipe, **how)
-    if job.group.rank:
-        from nin_multi.training.follower import follow
-
-        result = follow(job, directory)
-    else:
-        from nin_multi.training.display import choose_display
-        from nin_multi.training.run import resume
-
-        result = resume(job, directory, choose_display())
-    job.group.close()
-    return result
+    return _take_part(job, None, directory)
 
 
 def _opened(run: Path, given: set[str]) -> RunDirectory:

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, Field, Strict, ValidationError
 
 from nin_multi.backend import show_name
 from nin_multi.errors import RunError, SpecError, UsageError
-from nin_multi.files import remove_leftovers, write_bytes, write_json
+from nin_multi.files import is_locked, remove_leftovers, write_bytes, write_json
 from nin_multi.limits import parse_json, read_text
 from nin_multi.spec import Architecture
 from nin_multi.training.cadence import Cadence
@@ -161,20 +161,8 @@ class RunDirectory:
             lock.release()
 
     def is_being_written(self) -> bool:
-        """Whether a process holds the lock. It is asked for a moment, shared, and never made."""
-        try:
-            import fcntl
-
-            handle = os.open(self.path / LOCK, os.O_RDONLY | os.O_NONBLOCK)
-        except (ImportError, OSError):  # no such lock here
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        """Whether a process holds the lock."""
+        return is_locked(self.path / LOCK)
 
     def require_space(self, checkpoint_bytes: int) -> None:
         """Raises RunError where the disk has no room for the checkpoints, the one being written, and the weights."""

@@ -7,7 +7,7 @@ each weighted by its rows over the batch's, and a gradient likewise, so N worker
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -81,11 +81,17 @@ def pieces(group: Group, count: int, tuning: Tuning) -> list[slice]:
     return found if group.size == 1 else [piece for piece in found if piece.start < piece.stop]
 
 
-def whole(group: Group, loss: float, logits: NDArray[Any], count: int) -> tuple[float, NDArray[Any]]:
-    """The loss and the logits (count, classes) of a whole batch, from each worker's share and rows (n, classes)."""
+def whole(
+    group: Group, loss: float, found: Sequence[NDArray[Any]], count: int, classes: int
+) -> tuple[float, NDArray[Any]]:
+    """The loss and the logits (count, classes) of a whole batch: from each worker its share, and those of its pieces.
+
+    Whoever has no rows has found nothing.
+    """
+    logits = np.concatenate(found) if found else np.zeros((0, classes), np.float32)
     if group.size == 1:
         return loss, logits
-    values = np.zeros((count + 1, logits.shape[1]))
+    values = np.zeros((count + 1, classes))
     values[part(group, count)], values[count, 0] = logits, loss
     summed = group.sum(values.ravel()).reshape(values.shape)
     return float(summed[count, 0]), summed[:count].astype(np.float32)

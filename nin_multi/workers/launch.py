@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nin_multi.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -22,6 +24,14 @@ class Launch:
     seconds: float
     restarts: int
     logs: Path
+
+
+def refuse_restarts(backend: str, launch: Launch) -> None:
+    """Raises UsageError: for a framework whose launcher starts nobody again."""
+    if launch.restarts:
+        raise UsageError(
+            f"{backend}: expected no restarts, got {launch.restarts}; only torch's launcher starts workers again"
+        )
 
 
 @dataclass(frozen=True)

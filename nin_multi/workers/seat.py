@@ -18,7 +18,7 @@ from typing import Any
 
 from nin_multi import heartbeat
 from nin_multi.backend import cores
-from nin_multi.files import write_json
+from nin_multi.files import is_locked, write_json
 from nin_multi.launcher import end_with_parent
 
 FOLDER = "NIN_MULTI_WORKERS"
@@ -119,18 +119,5 @@ def look(folder: Path) -> list[Sitting]:
     for path in folder.glob("seat-*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError):
             told = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Sitting(told["pid"], told["rank"], told["ended"], _is_free(path.with_suffix(".lock"))))
+            found.append(Sitting(told["pid"], told["rank"], told["ended"], not is_locked(path.with_suffix(".lock"))))
     return sorted(found, key=lambda one: (one.rank is None, one.rank or 0, one.pid))
-
-
-def _is_free(lock: Path) -> bool:
-    import fcntl
-
-    handle = os.open(lock, os.O_RDWR)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return True
