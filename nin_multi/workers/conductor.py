@@ -29,6 +29,7 @@ from nin_multi.workers.seat import FOLDER, MESSAGES, TAKEN, Sitting, look
 
 LOOK = 0.2  # seconds between two looks
 FOLLOW = 5.0  # seconds that workers have to say how they end, once one of them has
+EXPLAIN = 20.0  # seconds for the cause, where one of them has only lost the others
 START = 120.0  # seconds that processes have to begin, before they wait for one another
 
 
@@ -111,7 +112,8 @@ class _Watch:
 
     def until_the_end(self, caught: list[int]) -> None:
         """Until all have said how they ended, or nothing more is to be expected."""
-        began, told, ends = time.monotonic(), False, None
+        began, told, was_dead = time.monotonic(), False, False
+        ends: float | None = None
         while not self._look():
             if caught and not told and (first := next((one for one in self._sitting if one.rank == 0), None)):
                 told = True
@@ -120,7 +122,9 @@ class _Watch:
             now = time.monotonic()
             is_bad = self._dead or any(_error(one) for one in self._sitting)
             if is_bad and not self._crew.restarts:
-                ends = ends or now + FOLLOW
+                # Without a death, the cause may still be to come, from one that has only just begun.
+                ends = min(ends or now + EXPLAIN, now + FOLLOW if self._dead and not was_dead else now + EXPLAIN)
+                was_dead = bool(self._dead)
             if len(self._sitting) < self._crew.workers and now - began > START + self._crew.seconds:
                 return
             if ends is not None and now > ends:
