@@ -30,7 +30,14 @@ from nin_multi.spec import (
     TracedLayer,
 )
 from nin_torch import units
-from nin_torch.convolutions import ContiguousConv2d, SpaceToDepthConv2d, has_space, is_large
+from nin_torch.convolutions import (
+    ContiguousConv2d,
+    SkippingConv2d,
+    SpaceToDepthConv2d,
+    has_space,
+    is_large,
+    skips_pixels,
+)
 
 AnyConv2d = TypeVar("AnyConv2d", bound=nn.Conv2d)
 
@@ -40,7 +47,8 @@ def compile_architecture(
 ) -> nn.Sequential:
     """The net as PyTorch people write it: nested `nn.Sequential`, children called as in the spec.
 
-    Other values of the knobs `first_conv` and `layout` give some convolutions another form with the same parameters.
+    Other values of the knobs `first_conv` and `layout` give some convolutions another form with the same parameters; so
+    does a kernel of one pixel with a stride, whose gradient PyTorch cannot be trusted with.
     """
     net = _sequential(architecture.trace())
     for is_first, traced in zip(chain([True], repeat(False)), architecture.walk(), strict=False):
@@ -48,6 +56,8 @@ def compile_architecture(
             if is_first and first_conv == "space_to_depth" and has_space(layer):
                 other = _replace(net, name, SpaceToDepthConv2d)
                 other.layout = torch.contiguous_format if layout == "contiguous" else torch.channels_last
+            elif skips_pixels(layer):
+                _replace(net, name, SkippingConv2d)
             elif not is_first and layout == "mixed" and is_large(layer):
                 _replace(net, name, ContiguousConv2d)
     return net
