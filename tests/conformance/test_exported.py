@@ -38,10 +38,17 @@ PACKAGES = {
 
 # Run beside net.py. What it has found goes into found.npz; shapes, as everybody sees them, to stdout.
 ALONE = """
+import os
 import sys
 framework, *absent = sys.argv[1:]
 for name in absent:
     sys.modules[name] = None  # an import of it fails
+if framework == "mindspore":
+    # How many threads share a sum decides its last bit; by itself MindSpore takes 25, the compiled net as many as cores.
+    import mindspore
+    mindspore.set_device("CPU")
+    mindspore.device_context.cpu.op_tuning.threads_num(len(os.sched_getaffinity(0)))
+    mindspore.runtime.dispatch_threads_num(1)
 sys.path.insert(0, ".")
 import numpy as np
 import net as program
