@@ -50,7 +50,7 @@ def row_of(wanted: StudyRun, run: Path, enough: float | None) -> Row:
     """The row of a run that is over. `status` is "done", "diverged", or "enough" where it was stopped for that."""
     directory = RunDirectory.open(run)
     facts, result, epochs = directory.facts(), directory.result(), ends(run)
-    last = {**facts, **(facts.get("resumed") or [{}])[-1]}
+    last = directory.last_facts()
     row: Row = {"case": wanted.case, "backend": wanted.backend, "seed": wanted.seed, "run": run.name}
     row |= {name: result[name] for name in _RESULT}
     row |= {"dataset": facts["dataset"]["name"], "test_acc": result["test_acc"], "loss": result["loss"]}

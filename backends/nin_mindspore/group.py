@@ -16,7 +16,7 @@ from mindspore import Tensor, communication, ops
 from nin_mindspore.backend import MindSporeBackend
 from nin_mindspore.roll import RollCall
 from nin_multi.errors import UsageError
-from nin_multi.workers.group import Group, Sums, WorkerLost
+from nin_multi.workers.group import Group, Sums, WorkerLost, lost
 from nin_multi.workers.launch import Place
 
 
@@ -83,7 +83,7 @@ def _losses(group: Group) -> Iterator[None]:
     except RuntimeError as error:
         if MindSporeBackend().is_out_of_memory(error):
             raise
-        raise WorkerLost(f"mindspore: worker {group.rank} of {group.size} has lost another one") from error
+        raise lost("mindspore", group.rank, group.size) from error
 
 
 def _check_port() -> None:

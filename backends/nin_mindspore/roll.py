@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nin_multi.workers.group import Sums, WorkerLost
+from nin_multi.workers.group import Sums, WorkerLost, lost
 
 SILENCE = 600.0  # seconds for which one waits for the others in the middle of a step
 _GREETING = struct.Struct("!II")  # the run's number, and whose connection it is
@@ -86,7 +86,7 @@ class RollCall:
                 peer.close()
 
     def _loss(self, rank: int) -> WorkerLost:
-        return WorkerLost(f"mindspore: worker {self.rank} of {self.size} has lost worker {rank}")
+        return lost("mindspore", self.rank, self.size, rank)
 
 
 def _own_address() -> str:

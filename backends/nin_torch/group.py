@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from nin_multi.errors import UsageError
-from nin_multi.workers.group import Group, Sums, WorkerLost
+from nin_multi.workers.group import Group, Sums, WorkerLost, lost
 from nin_multi.workers.launch import Place
 
 SILENCE = timedelta(minutes=10)  # for which one waits for the others in the middle of a step
@@ -68,7 +68,7 @@ def losses(group: Group) -> Iterator[None]:
         said = str(error)
         if group.size == 1 or not any(word in said for word in ("gloo", "NCCL", "onnection", "store")):
             raise
-        raise WorkerLost(f"torch: worker {group.rank} of {group.size} has lost another one") from error
+        raise lost("torch", group.rank, group.size) from error
 
 
 def _meet(meeting: Any, rank: int, size: int, seconds: float) -> None:

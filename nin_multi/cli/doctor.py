@@ -190,8 +190,7 @@ def _ask(directory: RunDirectory, story: Story, data_dir: Path | None) -> Look |
         return "that would slow the run down; --backend NAME does it all the same"
     if not story.has_weights and not story.checkpoints:
         return NOTHING_LEFT
-    facts = directory.facts()
-    name = (facts.get("resumed") or [facts])[-1]["backend"]
+    name = directory.last_facts()["backend"]
     arguments = ["doctor", str(directory.path.absolute()), "--backend", name]
     try:
         from nin_multi import registry

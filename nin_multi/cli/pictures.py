@@ -115,7 +115,7 @@ def _of_run(path: Path, backend: str | None, data_dir: Path | None, out: Path | 
 
     directory = RunDirectory.open(path)
     story, facts = read_story(directory), directory.facts()
-    own = str((facts.get("resumed") or [facts])[-1]["backend"])
+    own = str(directory.last_facts()["backend"])
     framework = one_backend(backend or own)
     framework.devices()  # one that cannot start says so now
     heartbeat.beat(heartbeat.STARTING)

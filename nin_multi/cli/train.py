@@ -42,6 +42,7 @@ from nin_multi.cli.recipe_options import (
     WarmUpOption,
     make_recipe,
 )
+from nin_multi.cli.train_resumed import has_begun, of_last, opened
 from nin_multi.cli.train_workers import Joining, JoinOption, PortOption, RestartsOption, WorkersOption, lead
 from nin_multi.set_by_hand import parse_tuning
 
@@ -136,18 +137,18 @@ def train(
     if checkpoint_every is not None:
         how["cadence"] = Cadence.parse(checkpoint_every)
     given = {name for name in context.params if _is_given(context, name)}
-    name = _named(backend) if resume is None else _of_last(resume, "backend", backend)
+    name = _named(backend) if resume is None else of_last(resume, "backend", backend)
     joining = Joining(
-        name, workers if resume is None else _of_last(resume, "workers", workers), join_timeout, port, restarts
+        name, workers if resume is None else of_last(resume, "workers", workers), join_timeout, port, restarts
     )
     how["tune"], how["joining"] = joining.check_tune(tune), joining
-    if joining.has_restarted and run_dir is not None and _has_begun(run_dir):
+    if joining.has_restarted and run_dir is not None and has_begun(run_dir):
         resume = run_dir
         given.clear()
     with joining.telling():
         if resume is not None:
             if joining.leads:
-                directory = _opened(resume, given)
+                directory = opened(resume, given)
                 joining.check(directory.recipe())
                 result = lead(joining, directory, [])
             else:
@@ -236,28 +237,6 @@ def _job(
     return replace(job, group=joining.group(framework, chosen))
 
 
-_RESUMABLE = frozenset(
-    (
-        "resume",
-        "backend",
-        "epochs",
-        "device",
-        "precision",
-        "data_dir",
-        "set",
-        "tune",
-        "checkpoint_every",
-        "allow_large",
-        "tensorboard",
-        "workers",
-        "port",
-        "join_timeout",
-        "restarts",
-        "json",
-    )
-)
-
-
 def _resume(
     run: Path,
     given: set[str],
@@ -273,9 +252,8 @@ def _resume(
 
     from nin_multi.training.cadence import Cadence
 
-    directory = _opened(run, given)
-    facts = directory.facts()
-    last = _last(facts)
+    directory = opened(run, given)
+    facts, last = directory.facts(), directory.last_facts()
     recipe = directory.recipe()
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
@@ -290,35 +268,6 @@ def _resume(
     source = (facts["dataset"]["name"], data_dir)
     job = _job(chosen, device, precision, directory.architecture(), source, recipe, **how)
     return _take_part(job, None, directory)
-
-
-def _opened(run: Path, given: set[str]) -> RunDirectory:
-    """The run to go on with. Raises UsageError for options that it cannot have any more."""
-    from nin_multi.errors import UsageError
-    from nin_multi.training.run_directory import RunDirectory
-
-    if fixed := sorted(given - _RESUMABLE):
-        flag = f"--{fixed[0].replace('_', '-')}"
-        raise UsageError(f"{flag}: a resumed run keeps what it began with; leave it out, or begin a new run")
-    return RunDirectory.open(run)
-
-
-def _last(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a run was when it was taken up last."""
-    return {**facts, **(facts.get("resumed") or [{}])[-1]}
-
-
-def _of_last(run: Path, name: str, chosen: Any) -> Any:
-    """What was chosen for a run that goes on, else what it had last."""
-    from nin_multi.training.run_directory import RunDirectory
-
-    return chosen or _last(RunDirectory.open(run).facts()).get(name)
-
-
-def _has_begun(run: Path) -> bool:
-    from nin_multi.training.run_directory import RUN
-
-    return (run / RUN).is_file()
 
 
 def _directory(stem: str, run_dir: Path | None, runs_dir: Path) -> RunDirectory:

@@ -35,7 +35,7 @@ def stored_run(path: Path) -> tuple[dict[str, Any], Story]:
     """What the files of a run say. Raises RunError where there is none, or one is damaged."""
     directory = RunDirectory.open(path)
     story, facts, result = read_story(directory), directory.facts(), directory.result()
-    last = {**facts, **(facts.get("resumed") or [{}])[-1]}
+    last = directory.last_facts()
     confusion = [event["confusion"] for event in directory.events() if event.get("confusion")]
     return (
         blank_run(

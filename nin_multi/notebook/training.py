@@ -101,8 +101,8 @@ def _old(path: Path, backend: str | None, arch: Any, options: dict[str, Any]) ->
     if arch is not None:
         raise UsageError("arch: a resumed run keeps what it began with; leave it out, or begin a new run")
     directory = RunDirectory.open(path)
-    facts, recipe = directory.facts(), directory.recipe()
-    name = backend or {**facts, **(facts.get("resumed") or [{}])[-1]}["backend"]
+    recipe = directory.recipe()
+    name = backend or directory.last_facts()["backend"]
     architecture = directory.architecture().name
     side = Side("run", name, name, architecture, None, recipe.seed)
     return side, Board([side], {architecture: architecture}, options.get("epochs", recipe.epochs))

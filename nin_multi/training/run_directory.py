@@ -235,6 +235,11 @@ class RunDirectory:
             raise RunError(f"{self.path / RUN}: damaged: {show_name(where)}: {finding['msg']}") from None
         return dict(facts)
 
+    def last_facts(self) -> dict[str, Any]:
+        """Those, with where and how the run was taken up last in place of how it began. Raises RunError."""
+        facts = self.facts()
+        return {**facts, **(facts.get("resumed") or [{}])[-1]}
+
     def architecture(self) -> Architecture:
         """The one in run.json. Raises RunError where it is damaged."""
         try:

@@ -23,6 +23,13 @@ class WorkerLost(BackendUnavailable):
     """Another worker did not come, or is gone: what is computed together cannot go on."""
 
 
+def lost(backend: str, rank: int, size: int, other: int | None = None) -> WorkerLost:
+    """The error of a worker that has lost another one, which it may know."""
+    return WorkerLost(
+        f"{backend}: worker {rank} of {size} has lost {'another one' if other is None else f'worker {other}'}"
+    )
+
+
 class Group(Protocol):
     """The workers of one run, as one of them sees it."""
 

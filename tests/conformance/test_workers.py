@@ -90,7 +90,7 @@ def test_two_workers_compute_what_one_computes(runs: Runs) -> None:
 def test_a_killed_worker_ends_the_run_and_nothing_is_lost(runs: Runs) -> None:
     path, victim = runs.folder / "killed", 1
     process = runs.start(path, 2)
-    pid = _pid_once_there_is_a_checkpoint(runs.folder, path, victim, process)
+    pid = process_of(victim, runs.folder, path, process)
     os.kill(pid, signal.SIGKILL)
     said, _ = process.communicate(timeout=PATIENCE)
     error = json.loads(said.splitlines()[-1])["error"]
@@ -108,7 +108,8 @@ def test_a_killed_worker_ends_the_run_and_nothing_is_lost(runs: Runs) -> None:
     assert losses(path) == losses(runs.whole(2))
 
 
-def _pid_once_there_is_a_checkpoint(folder: Path, run: Path, rank: int, process: subprocess.Popen[str]) -> int:
+def process_of(rank: int, folder: Path, run: Path, process: subprocess.Popen[str]) -> int:
+    """A worker's number, once there is something to go on from; `folder` is where temporary files are made."""
     ends = time.monotonic() + PATIENCE
     while time.monotonic() < ends and process.poll() is None:
         if any((run / "checkpoints").glob("step-*.safetensors")):

@@ -127,18 +127,11 @@ def _alone() -> dict[str, NDArray[Any]]:
     return _trained(_built(registry.load("mindspore")))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def _run(what: str, size: int, folder: Path, *, seconds: float = SECONDS, port: int = 0) -> str:
     """Start workers and wait for their end; what they and their launcher have said."""
     command = (str(Path(__file__).resolve()), what, str(folder), str(seconds))
     logs = folder / "logs"
-    (role,) = registry.load("mindspore").launch(Launch(command, size, port or _free_port(), seconds, 0, logs))
+    (role,) = registry.load("mindspore").launch(Launch(command, size, port or free_port(None), seconds, 0, logs))
     environment = {**environment_for("mindspore"), **role.environment}
     ended = subprocess.run(role.command, env=environment, capture_output=True, text=True, timeout=600)
     said = "".join(f"\n{log.name}: {log.read_text()[-3000:]}" for log in sorted(logs.iterdir()))

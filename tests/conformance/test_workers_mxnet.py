@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 from nin_multi.backend import Backend
 from nin_multi.errors import UsageError
 from nin_multi.launcher import environment_for
+from nin_multi.workers.conductor import free_port
 from nin_multi.workers.group import WorkerLost
 from nin_multi.workers.launch import Launch, Place
 
@@ -80,6 +80,7 @@ COME = """
 import sys
 import time
 from nin_multi import registry
+from nin_multi.workers.conductor import free_port
 from nin_multi.workers.group import WorkerLost
 
 backend = registry.load("mxnet")
@@ -100,14 +101,8 @@ group.sum(__import__("numpy").ones(3))
 pytestmark = pytest.mark.backend("mxnet")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def asked(command: tuple[str, ...], workers: int, folder: Path, restarts: int = 0) -> Launch:
-    return Launch(command, workers, free_port(), PATIENCE, restarts, folder)
+    return Launch(command, workers, free_port(None), PATIENCE, restarts, folder)
 
 
 @contextmanager

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from test_workers import process_of
 
 from nin_multi.backend import Backend
+from nin_multi.workers.conductor import free_port
 from nin_multi.workers.launch import Place
-from nin_multi.workers.seat import look
 
 pytestmark = [pytest.mark.backend("torch"), pytest.mark.usefixtures("backend")]
 
@@ -65,12 +64,6 @@ def error_of(process: subprocess.Popen[str], status: int) -> str:
     return message
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 def ranks(*numbers: int, size: int, port: str) -> list[dict[str, str]]:
     meeting = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return [{**meeting, "RANK": str(number), "LOCAL_RANK": str(number)} for number in numbers]
@@ -78,7 +71,9 @@ def ranks(*numbers: int, size: int, port: str) -> list[dict[str, str]]:
 
 @pytest.mark.long
 def test_who_is_missing_is_named(folder: Path) -> None:
-    first, third = [begin(folder, "--join-timeout 20", **place) for place in ranks(0, 2, size=4, port=free_port())]
+    first, third = [
+        begin(folder, "--join-timeout 20", **place) for place in ranks(0, 2, size=4, port=str(free_port(None)))
+    ]
     assert error_of(first, 3).startswith("torch: workers 1, 3 of 4 did not come within 20 s\nStart all 4 of them")
     assert error_of(third, 3).startswith(("torch: workers 1, 3 of 4", "torch: worker 0 of 4 waits no longer"))
     assert not (folder / "runs").exists()
@@ -86,7 +81,7 @@ def test_who_is_missing_is_named(folder: Path) -> None:
 
 @pytest.mark.long
 def test_without_worker_0_there_is_nobody_to_meet(folder: Path) -> None:
-    port = free_port()
+    port = str(free_port(None))
     (place,) = ranks(1, size=2, port=port)
     message = error_of(begin(folder, "--join-timeout 3", **place), 3)
     assert message.startswith(f"torch: worker 0 of 2 was not at 127.0.0.1:{port} within 3 s")
@@ -102,7 +97,7 @@ def test_a_port_in_use_where_the_workers_were_to_meet(folder: Path) -> None:
 
 
 def test_workers_that_differ_train_nothing(folder: Path) -> None:
-    first, second = ranks(0, 1, size=2, port=free_port())
+    first, second = ranks(0, 1, size=2, port=str(free_port(None)))
     processes = [begin(folder, "", **first), begin(folder, "", ("-c", OTHER), **second)]
     for process in processes:
         message = error_of(process, 2)
@@ -114,7 +109,7 @@ def test_workers_that_differ_train_nothing(folder: Path) -> None:
 @pytest.mark.long
 def test_torchrun_starts_them_again(folder: Path) -> None:
     process = begin(folder, "--workers 2 --epochs 20 --checkpoint-every 5 --run-dir run --restarts 1")
-    victim = _worker_0(folder, process)
+    victim = process_of(0, folder, folder / "run", process)
     os.kill(victim, signal.SIGKILL)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
@@ -141,16 +136,3 @@ def test_its_place_is_what_torchrun_or_slurm_says(backend: Backend, monkeypatch:
     assert backend.place() == Place(2, 1, 1)
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert backend.place() is None
-
-
-def _worker_0(folder: Path, process: subprocess.Popen[str]) -> int:
-    """Its number, once there is something to go on from."""
-    ends = time.monotonic() + PATIENCE
-    while time.monotonic() < ends and process.poll() is None:
-        if list((folder / "run").glob("checkpoints/step-*")):
-            with contextlib.suppress(OSError):
-                for worker in (worker for seats in folder.glob("nin_multi-*") for worker in look(seats)):
-                    if worker.rank == 0:
-                        return worker.pid
-        time.sleep(0.02)
-    raise AssertionError(process.communicate()[1])
