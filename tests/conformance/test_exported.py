@@ -44,7 +44,7 @@ framework, *absent = sys.argv[1:]
 for name in absent:
     sys.modules[name] = None  # an import of it fails
 if framework == "mindspore":
-    # How many threads share a sum decides its last bit; by itself MindSpore takes 25, the compiled net as many as cores.
+    # How many threads share a sum decides its last bit: by itself MindSpore takes 25, the compiled net one for a core.
     import mindspore
     mindspore.set_device("CPU")
     mindspore.device_context.cpu.op_tuning.threads_num(len(os.sched_getaffinity(0)))

@@ -24,6 +24,7 @@ from nin_multi.architecture_file import parse_architecture
 from nin_multi.backend import Backend, Network
 from nin_multi.errors import UsageError
 from nin_multi.launcher import environment_for
+from nin_multi.workers.conductor import free_port
 from nin_multi.workers.group import Group, WorkerLost, agree, gather
 from nin_multi.workers.launch import Launch, Place
 
