@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nin_multi.book import BookRound
 from nin_multi.errors import BackendUnavailable, CheckpointError, SpecError, UnsupportedLayer
 from nin_multi.knobs import Knob, Tuning
+from nin_multi.named_arrays import list_misfits
 from nin_multi.spec import Architecture, TracedLayer
 from nin_multi.workers.group import Group
 from nin_multi.workers.launch import Launch, Place, Role
@@ -308,35 +309,6 @@ def check_params(architecture: Architecture, params: Params) -> None:
     ]
     if problems := list_misfits(missing, unexpected, misshapen):
         raise CheckpointError(f"parameters do not belong to architecture {architecture.name!r}: {problems}")
-
-
-def _first_few(names: list[str]) -> str:
-    """The first three names and how many more, for a message."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def show_name(name: str) -> str:
-    """A name out of somebody's file, fit for a message: on one line, and of an end."""
-    shown = name if name.isprintable() else ascii(name)
-    return shown if len(shown) <= 80 else f"{shown[:80]}..."
-
-
-def widen_bfloat16(halves: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """float32 out of the bits of bfloat16, its upper half; NumPy has no such kind."""
-    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def list_misfits(missing: list[str], unexpected: list[str], misshapen: list[str]) -> str:
-    """What is wrong with a set of parameters, for a message; empty where nothing is."""
-    found = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-    return "; ".join(f"{what}: {_first_few(names)}" for what, names in found if names)
-
-
-def unreadable_kind(path: Path | str, name: str, kind: str) -> CheckpointError:
-    """The error for an array that holds no floating-point numbers, or none that NumPy can have."""
-    return CheckpointError(
-        f"{path}: {show_name(name)} holds {show_name(kind)}; expected float32, float16, bfloat16 or float64"
-    )
 
 
 def unsupported(backend: str, traced: TracedLayer) -> UnsupportedLayer:

@@ -64,3 +64,9 @@ def raise_again(answer: Mapping[str, Any] | None, otherwise: str) -> NoReturn:
     known = {cls.__name__: cls for cls in NinMultiError.__subclasses__()}
     told = (answer or {}).get("error") or {}
     raise known.get(str(told.get("type")), BackendUnavailable)(str(told.get("message") or otherwise))
+
+
+def show_name(name: str) -> str:
+    """A name out of somebody's file, fit for a message: on one line, and of an end."""
+    shown = name if name.isprintable() else ascii(name)
+    return shown if len(shown) <= 80 else f"{shown[:80]}..."

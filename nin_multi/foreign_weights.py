@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 
-from nin_multi.backend import Params, list_misfits, show_name, unreadable_kind, widen_bfloat16
-from nin_multi.errors import CheckpointError
+from nin_multi.backend import Params
+from nin_multi.errors import CheckpointError, show_name
 from nin_multi.files import read_whole, refuse_pickle
 from nin_multi.limits import file_limit
+from nin_multi.named_arrays import list_misfits, unreadable_kind, widen_bfloat16
 from nin_multi.spec import Architecture, Conv2d, Linear, ReLU, SEBlock, SKBlock, TracedLayer
 
 Named = Mapping[str, NDArray[Any]]

@@ -18,8 +18,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from nin_multi.backend import Params, check_params, show_name
-from nin_multi.errors import CheckpointError, SpecError
+from nin_multi.backend import Params, check_params
+from nin_multi.errors import CheckpointError, SpecError, show_name
 from nin_multi.files import refuse_pickle, write_bytes
 from nin_multi.limits import LARGEST_JSON, check_size, parse_json
 from nin_multi.spec import Architecture

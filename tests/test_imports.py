@@ -136,7 +136,7 @@ def test_the_core_imports_no_framework_and_no_adapter(path: Path) -> None:
 
 
 # What an adapter may know of the core.
-BORDER = {"spec", "adapter", "backend", "knobs", "errors", "files", "book", "export", "workers"}
+BORDER = {"spec", "adapter", "backend", "knobs", "errors", "files", "named_arrays", "book", "export", "workers"}
 
 
 @pytest.mark.parametrize("path", ADAPTER_FILES, ids=name_of)

@@ -19,9 +19,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from mindspore.train.checkpoint_pb2 import Checkpoint
 from numpy.typing import NDArray
 
-from nin_multi.backend import Params, show_name, unreadable_kind, widen_bfloat16
-from nin_multi.errors import CheckpointError
+from nin_multi.backend import Params
+from nin_multi.errors import CheckpointError, show_name
 from nin_multi.files import read_whole, refuse_pickle, write_bytes
+from nin_multi.named_arrays import unreadable_kind, widen_bfloat16
 
 KINDS = {"Float32": "<f4", "Float16": "<f2", "Float64": "<f8", "BFloat16": "<u2"}
 CRC = b"crc_num"  # stands before the checksum, 10 bytes, at the end of a file that has one

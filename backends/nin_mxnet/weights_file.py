@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nin_multi.backend import Params, show_name, unreadable_kind, widen_bfloat16
-from nin_multi.errors import CheckpointError
+from nin_multi.backend import Params
+from nin_multi.errors import CheckpointError, show_name
 from nin_multi.files import read_whole, refuse_pickle, write_bytes
+from nin_multi.named_arrays import unreadable_kind, widen_bfloat16
 
 LIST, ARRAY, NUMPY_ARRAY = 0x112, 0xF993FAC9, 0xF993FACA
 CPU = 1

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nin_multi.backend import Params, show_name, unreadable_kind
-from nin_multi.errors import CheckpointError
+from nin_multi.backend import Params
+from nin_multi.errors import CheckpointError, show_name
 from nin_multi.files import read_whole, write_bytes
+from nin_multi.named_arrays import unreadable_kind
 
 # bfloat16 is the upper half of float32, and NumPy has none.
 KINDS = {

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from nin_multi.backend import show_name
-from nin_multi.errors import RunError, UsageError
+from nin_multi.errors import RunError, UsageError, show_name
 from nin_multi.randomness import INITIALISATIONS
 from nin_multi.spec import Architecture
 

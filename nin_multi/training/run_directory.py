@@ -19,8 +19,7 @@ from typing import Annotated, Any
 from filelock import FileLock, Timeout
 from pydantic import AfterValidator, BaseModel, Field, Strict, ValidationError
 
-from nin_multi.backend import show_name
-from nin_multi.errors import RunError, SpecError, UsageError
+from nin_multi.errors import RunError, SpecError, UsageError, show_name
 from nin_multi.files import is_locked, remove_leftovers, write_bytes, write_json
 from nin_multi.limits import parse_json, read_text
 from nin_multi.spec import Architecture
