@@ -138,7 +138,8 @@ def source(name: str, cases: Sequence[str] = ()) -> str:
     if rows:
         images = sorted({f"{row['train_examples']:,}" for row in rows if row["train_examples"]})
         parts.append(f"Training images: {' or '.join(images)}; data set: {_counted([row['dataset'] for row in rows])}.")
-        parts.append(f"Seeds {_seeds(sorted({row['seed'] for row in rows}))}.")
+        seeds = _seeds(sorted({row["seed"] for row in rows}))
+        parts.append(f"Seeds {seeds}; precision: {_counted([row['precision'] for row in rows])}.")
         kept = sorted({row["run"] for row in rows} - {"not kept"})
         without = sum(row["run"] == "not kept" for row in rows)
         runs = [*(f"`{run}`" for run in kept), *([f"{without} not kept"] if without else [])]

@@ -52,7 +52,8 @@ def test_a_table_and_what_it_comes_from(two_of_three: Any) -> None:
     assert lines[2] == (
         "| one | 2 of 3 | 0-1 | 0.625 (0.500 to 0.750) | 37.50 (25.00 to 50.00) | 2 | 1.0 (1.0 to 1.0) |"
     )
-    for words in ("2 of 3 runs", "`run-0`, `run-1`", "torch 9, numpy 8, python 7", "2 cores used", "Seeds 0-1"):
+    seeds = "Seeds 0-1; precision: fp32"
+    for words in ("2 of 3 runs", "`run-0`, `run-1`", "torch 9, numpy 8, python 7", "2 cores used", seeds):
         assert words in lines[-1]
     assert "Not run yet: one in torch (1 of 3)" in lines[-1]
     assert two_of_three.value("some", "one", "images/s") == "100 (100 to 100)"
