@@ -23,7 +23,7 @@ from nin_multi.knobs import Knob, Tuning, complete_tuning
 from nin_multi.layer_times import layer_times
 from nin_multi.spec import Architecture
 from nin_multi.workers.group import Group
-from nin_multi.workers.launch import Launch, Place, Role
+from nin_multi.workers.launch import Adoption, Launch, Place, Role, Task
 
 SCARCE = 10**9  # bytes; with more to be had, no thread and no kernel fails for want of memory
 _ALSO_SAID = ("can't start new thread", "Resource temporarily unavailable", "could not create a primitive")
@@ -166,6 +166,10 @@ class Adapter(ABC):
 
     def launch(self, launch: Launch) -> Sequence[Role]:
         found: Sequence[Role] = self._own("roles", "trains with one worker").launch(launch)
+        return found
+
+    def adopt(self, task: Task) -> Adoption:
+        found: Adoption = self._own("roles", "trains with one worker").adopt(task)
         return found
 
     def join(self, device: str, seconds: float) -> Group:

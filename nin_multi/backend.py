@@ -21,7 +21,7 @@ from nin_multi.knobs import Knob, Tuning
 from nin_multi.named_arrays import list_misfits
 from nin_multi.spec import Architecture, TracedLayer
 from nin_multi.workers.group import Group
-from nin_multi.workers.launch import Launch, Place, Role
+from nin_multi.workers.launch import Adoption, Launch, Place, Role, Task
 
 Params = Mapping[str, NDArray[np.float32]]  # "block1.conv.weight": (out, in, kh, kw); ".bias": (out,)
 Images = NDArray[np.float32]  # (N, C, H, W)
@@ -257,6 +257,12 @@ class Backend(Protocol):
 
     def launch(self, launch: Launch) -> Sequence[Role]:
         """The processes that several workers are made of, by the framework's own launcher where it has one.
+
+        Nothing of the framework is imported for it. Raises UsageError where one worker is all there can be.
+        """
+
+    def adopt(self, task: Task) -> Adoption:
+        """What makes a process one of several workers that something else than the framework's launcher has started.
 
         Nothing of the framework is imported for it. Raises UsageError where one worker is all there can be.
         """

@@ -14,20 +14,21 @@ import numpy as np
 from mindspore import Tensor, communication, ops
 
 from nin_mindspore.backend import MindSporeBackend
-from nin_mindspore.roll import RollCall
 from nin_multi.errors import UsageError
 from nin_multi.workers.group import Group, Sums, WorkerLost, lost
 from nin_multi.workers.launch import Place
+from nin_multi.workers.roll import RollCall
 
 
 class MindSporeGroup:
-    """MindSpore's group of all workers."""
+    """MindSpore's group of all workers. Its collectives wait 30 s for the others: the roll is called before each."""
 
     def __init__(self, rank: int, size: int, seconds: float) -> None:
         self.rank, self.size = rank, size
         self._gather = ops.AllGather()
+        meeting = os.environ["MS_SCHED_HOST"], int(os.environ["MS_SCHED_PORT"])
         with _losses(self):
-            self._roll = RollCall(rank, size, self._sum, seconds)
+            self._roll = RollCall("mindspore", rank, size, meeting, self._sum, seconds)
 
     def sum(self, values: Sums) -> Sums:
         with self.together():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import sys
 from pathlib import Path
 
-from nin_multi.workers.launch import Launch, Place, Role, refuse_restarts
+from nin_multi.workers.launch import Adoption, Launch, Place, Role, Task, refuse_restarts
 
 
 def place() -> Place | None:
@@ -34,3 +35,15 @@ def launch(launch: Launch) -> list[Role]:
     # msrun knows its Python by that name alone.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     return [Role("msrun", (*command, *launch.command), {"PATH": path})]
+
+
+def adopt(task: Task) -> Adoption:
+    """The variables that msrun would have set; worker 0 has the scheduler started."""
+    meeting = {
+        "MS_WORKER_NUM": str(task.size),
+        "MS_SCHED_PORT": str(task.port),
+        "MS_SCHED_HOST": socket.gethostbyname(task.host),  # it takes no names
+    }
+    serve = f"from nin_mindspore.backend import MindSporeBackend; MindSporeBackend().join('cpu', {task.seconds})"
+    scheduler = Role("scheduler", (sys.executable, "-c", serve), {**meeting, "MS_ROLE": "MS_SCHED"})
+    return Adoption({**meeting, "MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(task.rank)}, [scheduler])

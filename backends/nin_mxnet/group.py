@@ -10,6 +10,9 @@ import atexit
 import ctypes
 import os
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mxnet as mx
@@ -17,21 +20,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nin_multi.errors import UsageError
-from nin_multi.workers.group import Group, Sums, WorkerLost
+from nin_multi.workers.group import Group, Sums, WorkerLost, lost
 from nin_multi.workers.launch import Place
+from nin_multi.workers.roll import RollCall
 from nin_mxnet.roles import MEETING
 
+LOOK = 0.5  # seconds between two looks for the others, while one waits for them
 MOST = 2**24  # numbers in one message, whose bytes ps-lite counts in an int
 
 
 class MXNetGroup:
-    """A store that is open until `close`; a process that ends without it leaves the others where they are."""
+    """A store that is open until `close`. MXNet waits for ever for a worker that is gone, so it waits on a thread."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, seconds: float) -> None:
         self._store = store
         self._keys: dict[int, int] = {}  # of arrays, by their length
         self.rank, self.size = int(store.rank), int(store.num_workers)
+        self._roll: RollCall | None = None
+        self._seconds = seconds
         atexit.register(self._leave)
+        host, port = (os.environ[name] for name in MEETING[:2])
+        self._roll = RollCall("mxnet", self.rank, self.size, (host, int(port)), self.sum, seconds)
 
     def sum(self, values: Sums) -> Sums:
         # The server loses digits of float64, and knows no whole numbers; float32 holds those of 16 bits.
@@ -50,6 +59,8 @@ class MXNetGroup:
         """Waits until all of them do so."""
         atexit.unregister(self._leave)
         self._store = None
+        if self._roll is not None:
+            self._roll.close()
 
     def _rows(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """What each worker has, (size, n), of values (n,)."""
@@ -58,7 +69,18 @@ class MXNetGroup:
         return self._exchange(rows.ravel()).reshape(rows.shape)
 
     def _exchange(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The server's sum."""
+        """The server's sum. Raises WorkerLost."""
+        done = _Thread(partial(self._sum_on_server, values))
+        ends = time.monotonic() + self._seconds
+        while not done.wait(LOOK):
+            if self._roll is not None:
+                self._roll.check()
+            elif time.monotonic() > ends:
+                raise lost("mxnet", self.rank, self.size)
+        summed: NDArray[np.float32] = done.result()
+        return summed
+
+    def _sum_on_server(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         summed = np.empty_like(values)
         for first in range(0, len(values), MOST):
             array = mx.nd.array(values[first : first + MOST], dtype=np.float32)
@@ -76,37 +98,59 @@ class MXNetGroup:
 
     def _leave(self) -> None:
         self._store.handle = None  # freeing it would wait for the others, who wait for us
+        atexit.unregister(mx.base._notify_shutdown)  # and this for what is still to come from them
         _end_at_once()
 
 
 def join(place: Place | None, device: str, seconds: float) -> Group:
-    """The store is made on a thread: MXNet waits for ever, in C, for a worker that does not come."""
+    """Meet the others at the scheduler. Raises WorkerLost, UsageError."""
     if place is None:
         raise UsageError(
             "mxnet: not one of several workers here: expected DMLC_ROLE=worker and DMLC_NUM_WORKER from 2 on"
         )
     if missing := [name for name in MEETING if name not in os.environ]:
         raise UsageError(f"mxnet: {missing[0]} is not set: it says how the workers meet")  # MXNet would abort
-    made: list[Any] = []
-    thread = threading.Thread(target=_make, args=(made,), daemon=True)
-    thread.start()
+    made = _Thread(partial(mx.kv.create, "dist_sync"))
+    is_there = False
     try:
-        thread.join(seconds)
+        is_there = made.wait(seconds)
     finally:
-        if not made:
+        if not is_there:
             _end_at_once()
-    if not made:
+    if not is_there:
         raise WorkerLost(f"mxnet: not all of the {place.size} workers came within {seconds:.0f} s")
-    if isinstance(made[0], BaseException):
-        raise UsageError(f"mxnet: {str(made[0]).strip().splitlines()[-1]}") from made[0]
-    return MXNetGroup(made.pop())
-
-
-def _make(made: list[Any]) -> None:
     try:
-        made.append(mx.kv.create("dist_sync"))
+        store = made.result()
     except Exception as error:
-        made.append(error)
+        raise UsageError(f"mxnet: {str(error).strip().splitlines()[-1]}") from error
+    return MXNetGroup(store, seconds)
+
+
+class _Thread:
+    """A call of MXNet's that may never come back, and then stays behind when the process ends."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._found: Any = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has come back."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._found
+
+    def _run(self) -> None:
+        try:
+            self._found = self._call()
+        except Exception as error:
+            self._error = error
 
 
 def _end_at_once() -> None:

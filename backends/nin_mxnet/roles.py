@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 
-from nin_multi.workers.launch import Launch, Place, Role, refuse_restarts
+from nin_multi.workers.launch import Adoption, Launch, Place, Role, Task, refuse_restarts
 
 # At import, MXNet runs the loop of a scheduler or a server, and ends the process after it; the adapter can import it.
 SERVES = ("-c", "from nin_mxnet.backend import MXNetBackend; MXNetBackend().framework()")
@@ -24,15 +25,26 @@ def place() -> Place | None:
 def launch(launch: Launch) -> list[Role]:
     """Every process by itself: the wheel has no launcher that works."""
     refuse_restarts("mxnet", launch)
-    meeting = {
-        **dict(zip(MEETING, ("127.0.0.1", str(launch.port), "1"), strict=True)),
-        "DMLC_NODE_HOST": "127.0.0.1",  # or ps-lite listens to other machines, and needs a network card to begin
-        "DMLC_NUM_WORKER": str(launch.workers),
-    }
-    serving = [
-        Role(name, (sys.executable, *SERVES), {**meeting, "DMLC_ROLE": name}) for name in ("scheduler", "server")
-    ]
-    return serving + [
+    meeting = _meeting("127.0.0.1", launch.port, launch.workers)
+    return _serving(meeting) + [
         Role(f"worker {number}", (sys.executable, *launch.command), {**meeting, "DMLC_ROLE": "worker"})
         for number in range(launch.workers)
     ]
+
+
+def adopt(task: Task) -> Adoption:
+    """What a worker needs to find the others; worker 0 has scheduler and server started."""
+    meeting = _meeting(task.host, task.port, task.size)
+    return Adoption({**meeting, "DMLC_ROLE": "worker"}, _serving(meeting))
+
+
+def _meeting(host: str, port: int, workers: int) -> dict[str, str]:
+    """Variables that all processes have alike."""
+    found = {**dict(zip(MEETING, (host, str(port), "1"), strict=True)), "DMLC_NUM_WORKER": str(workers)}
+    if host == "127.0.0.1":  # or ps-lite listens to other machines, and needs a network card to begin
+        found["DMLC_NODE_HOST"] = host
+    return found
+
+
+def _serving(meeting: Mapping[str, str]) -> list[Role]:
+    return [Role(name, (sys.executable, *SERVES), {**meeting, "DMLC_ROLE": name}) for name in ("scheduler", "server")]

@@ -17,7 +17,6 @@ from nin_multi.workers.group import Group, Sums, WorkerLost, lost
 from nin_multi.workers.launch import Place
 
 SILENCE = timedelta(minutes=10)  # for which one waits for the others in the middle of a step
-PORT = 29500  # torchrun's own
 
 
 class TorchGroup:
@@ -87,9 +86,8 @@ def _meet(meeting: Any, rank: int, size: int, seconds: float) -> None:
 
 
 def _address() -> tuple[str, int]:
-    """As torchrun says it; as a task of Slurm, the machine that the step was started from."""
-    host = os.environ.get("MASTER_ADDR") or os.environ.get("SLURM_LAUNCH_NODE_IPADDR")
-    port = os.environ.get("MASTER_PORT", str(PORT))
+    """As torchrun says it."""
+    host, port = (os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
     if not host or not port.isdecimal():
         raise UsageError("torch: expected the address to meet at in MASTER_ADDR and MASTER_PORT")
     return host, int(port)

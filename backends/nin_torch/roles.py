@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from nin_multi.workers.launch import Launch, Place, Role
+from nin_multi.workers.launch import Adoption, Launch, Place, Role, Task
 
 
 def place() -> Place | None:
-    """By torchrun's variables, or by Slurm's for a task of `srun`."""
-    names = ("WORLD_SIZE", "RANK") if "WORLD_SIZE" in os.environ else ("SLURM_NTASKS", "SLURM_PROCID")
-    size, rank = (os.environ.get(name, "") for name in names)
-    # Slurm sets its variables in the script of a job too, which is no task.
-    is_task = names[0] == "WORLD_SIZE" or "SLURM_STEP_NODELIST" in os.environ
-    if not (is_task and size.isdecimal() and rank.isdecimal() and int(size) > 1):
+    """By torchrun's variables."""
+    size, rank = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK"))
+    if not (size.isdecimal() and rank.isdecimal() and int(size) > 1):
         return None
     local, restart = (os.environ.get(name, "0") for name in ("LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT"))
     return Place(int(size), int(rank), int(local), int(restart))
@@ -29,3 +26,16 @@ def launch(launch: Launch) -> list[Role]:
         *("--max-restarts", str(launch.restarts), "--monitor-interval", "0.2"),
     )
     return [Role("torchrun", (*command, *launch.command))]
+
+
+def adopt(task: Task) -> Adoption:
+    """The variables that torchrun would have set; the workers meet in worker 0 itself."""
+    return Adoption(
+        {
+            "WORLD_SIZE": str(task.size),
+            "RANK": str(task.rank),
+            "LOCAL_RANK": str(task.local),
+            "MASTER_ADDR": task.host,
+            "MASTER_PORT": str(task.port),
+        }
+    )

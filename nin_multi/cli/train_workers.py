@@ -26,7 +26,7 @@ WorkersOption = Annotated[
         metavar="N",
         min=1,
         help="Processes that share every batch, through the framework's own launcher; within torchrun or msrun as many "
-        "as that has started. 1 if not given.",
+        "as that has started; as many tasks of Slurm's srun are workers if it is given there. 1 if not given.",
     ),
 ]
 PortOption = Annotated[
@@ -54,8 +54,10 @@ class Joining:
         from nin_multi import registry
         from nin_multi.errors import UsageError
         from nin_multi.workers.seat import Seat
+        from nin_multi.workers.slurm import take_in
 
         self.backend = backend
+        self._beside = take_in(backend, workers, port, seconds)
         self.place = registry.load(backend).place()
         self.size = workers or 1
         self.seconds, self.port, self.restarts = seconds, port, restarts
@@ -128,6 +130,7 @@ class Joining:
             return Alone()
         from nin_multi.workers.group import WorkerLost
 
+        self._beside.start()
         try:
             self._group = group = framework.join(device, self.seconds)
         except WorkerLost as error:
@@ -151,6 +154,7 @@ class Joining:
 
     def end(self, result: dict[str, Any]) -> None:
         """Tell who watches the workers what came of it."""
+        self._beside.end()
         if self._seat is not None:
             self._seat.end(result)
 

@@ -19,7 +19,7 @@ from nin_multi.oracle.layers import apply_layer
 from nin_multi.oracle.network import NumpyNetwork
 from nin_multi.spec import Architecture
 from nin_multi.workers.group import Group
-from nin_multi.workers.launch import Launch, Place, Role
+from nin_multi.workers.launch import Adoption, Launch, Place, Role, Task
 
 
 def matrix_product(size: int, kind: np.dtype[Any]) -> Callable[[], float]:
@@ -32,6 +32,9 @@ def matrix_product(size: int, kind: np.dtype[Any]) -> Callable[[], float]:
         return time.perf_counter() - began
 
     return run
+
+
+ALONE = "numpy trains with one worker: it is there to check the frameworks, not to be fast"
 
 
 class NumpyBackend:
@@ -145,7 +148,10 @@ class NumpyBackend:
         return None
 
     def launch(self, launch: Launch) -> Sequence[Role]:
-        raise UsageError("numpy trains with one worker: it is there to check the frameworks, not to be fast")
+        raise UsageError(ALONE)
+
+    def adopt(self, task: Task) -> Adoption:
+        raise UsageError(ALONE)
 
     def join(self, device: str, seconds: float) -> Group:
-        raise UsageError("numpy trains with one worker: it is there to check the frameworks, not to be fast")
+        raise UsageError(ALONE)

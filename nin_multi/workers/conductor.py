@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +20,11 @@ from typing import Any
 
 from nin_multi import registry
 from nin_multi.errors import BackendUnavailable, UsageError, raise_again
-from nin_multi.launcher import end_with_parent, environment_for
+from nin_multi.launcher import environment_for
 from nin_multi.training.interrupt import signals
 from nin_multi.training.run_directory import RunDirectory
 from nin_multi.workers.launch import Launch, Role
+from nin_multi.workers.processes import start
 from nin_multi.workers.seat import FOLDER, MESSAGES, TAKEN, Sitting, look
 
 LOOK = 0.2  # seconds between two looks
@@ -87,17 +87,7 @@ def _started(roles: Sequence[Role], backend: str, folder: Path) -> Iterator[list
     with contextlib.ExitStack() as stack:
         for role in roles:
             log = stack.enter_context((folder / f"{role.name}.log").open("wb"))
-            processes.append(
-                subprocess.Popen(
-                    role.command,
-                    env={**environment, **role.environment},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C comes to us alone
-                    preexec_fn=end_with_parent if sys.platform == "linux" else None,
-                )
-            )
+            processes.append(start(role, environment, log))
         yield processes
 
 

@@ -1,8 +1,8 @@
-"""What an adapter is asked for so that workers are started, and what it answers; not who starts and watches them."""
+"""What an adapter is asked for so that workers are started or taken in, and its answers; not who does it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,30 @@ class Role:
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)  # beside that of the backend
+
+
+@dataclass(frozen=True)
+class Task:
+    """A process that a launcher of no framework has started, one of `size`, and where they are to meet.
+
+    `local`: which it is on its machine. `host`, `port`: on the machine of rank 0; 127.0.0.1 where all are on one.
+    `seconds`: how long they may wait for one another.
+    """
+
+    size: int
+    rank: int
+    local: int
+    host: str
+    port: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What makes a task a worker: variables, and processes that the one of rank 0 has to start beside itself."""
+
+    environment: Mapping[str, str]
+    serving: Sequence[Role] = ()
 
 
 @dataclass(frozen=True)

@@ -50,15 +50,21 @@ class Runs:
             assert json.loads(said.splitlines()[-1])["workers"] == workers
         return path
 
-    def start(self, path: Path, workers: int) -> subprocess.Popen[str]:
+    def start(self, path: Path, workers: int, **variables: str) -> subprocess.Popen[str]:
         words = ["train", "--backend", self.backend, "--arch", str(self.folder / "small.yaml")]
         words += ["--dataset", "synthetic", "--train-examples", str(EXAMPLES), "--test-examples", "33"]
         words += ["--epochs", str(EPOCHS), "--batch-size", str(BATCH), "--recipe", "dependable", "--tune", "off"]
         words += ["--checkpoint-every", "2", "--run-dir", str(path), "--workers", str(workers)]
-        return self.command(*words)
+        return self.command(*words, **variables)
 
-    def command(self, *words: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "TMPDIR": str(self.folder)}
+    def tasks(self, path: Path, job: int) -> list[subprocess.Popen[str]]:
+        """Two processes with the variables that Slurm's srun sets."""
+        alike = {"SLURM_JOB_ID": str(job), "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}
+        alike |= {"SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NODELIST": "node7"}
+        return [self.start(path, 2, **alike, SLURM_PROCID=rank, SLURM_LOCALID=rank) for rank in "01"]
+
+    def command(self, *words: str, **variables: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "TMPDIR": str(self.folder), **variables}
         line = [sys.executable, "-m", "nin_multi", *words, "--json"]
         return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -106,6 +112,33 @@ def test_a_killed_worker_ends_the_run_and_nothing_is_lost(runs: Runs) -> None:
     for name, value in load_weights(runs.whole(2) / "weights.safetensors").params.items():
         np.testing.assert_array_equal(load_weights(path / "weights.safetensors").params[name], value)
     assert losses(path) == losses(runs.whole(2))
+
+
+@pytest.mark.long
+def test_tasks_of_slurm_are_workers(runs: Runs) -> None:
+    path = runs.folder / "tasks"
+    for task in runs.tasks(path, job=1):
+        said, _ = task.communicate(timeout=PATIENCE)
+        assert task.returncode == 0, said
+    assert (path / "weights.safetensors").read_bytes() == (runs.whole(2) / "weights.safetensors").read_bytes()
+    assert losses(path) == losses(runs.whole(2))
+
+
+@pytest.mark.long
+def test_a_task_of_slurm_that_is_killed_is_missed(runs: Runs) -> None:
+    path = runs.folder / "missed"
+    first, second = runs.tasks(path, job=2)
+    ends = time.monotonic() + PATIENCE
+    while not any((path / "checkpoints").glob("step-*.safetensors")) and time.monotonic() < ends:
+        time.sleep(0.02)
+    second.kill()
+    said, _ = first.communicate(timeout=PATIENCE)
+    assert first.returncode == 3, said
+    assert "has lost" in said
+    resumed = runs.command("train", "--resume", str(path))
+    said, _ = resumed.communicate(timeout=PATIENCE)
+    assert resumed.returncode == 0, said
+    assert (path / "weights.safetensors").read_bytes() == (runs.whole(2) / "weights.safetensors").read_bytes()
 
 
 def process_of(rank: int, folder: Path, run: Path, process: subprocess.Popen[str]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,14 +171,10 @@ def test_who_waits_for_a_worker_that_does_not_come_ends_in_time(backend: Backend
 
 
 @pytest.mark.long
-def test_a_worker_that_fails_waits_for_nobody(backend: Backend, tmp_path: Path) -> None:
+def test_a_worker_that_fails_waits_for_nobody_and_nobody_for_it(backend: Backend, tmp_path: Path) -> None:
     with started(backend, asked(("-c", COME, str(PATIENCE)), 2, tmp_path)) as processes:
         workers = [processes["worker 0"], processes["worker 1"]]
-        until = time.monotonic() + PATIENCE
-        while all(worker.poll() is None for worker in workers) and time.monotonic() < until:
-            time.sleep(0.1)
-        # The other one stays where it is: whoever has started them sees to that.
-        assert sorted(str(worker.poll()) for worker in workers) == ["1", "None"]
+        assert sorted(worker.wait(PATIENCE) for worker in workers) == [1, WorkerLost.exit_status]
 
 
 def test_workers_are_not_started_again(backend: Backend, tmp_path: Path) -> None:

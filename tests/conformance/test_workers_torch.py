@@ -124,13 +124,8 @@ def test_torchrun_starts_them_again(folder: Path) -> None:
     ).read_bytes()
 
 
-def test_its_place_is_what_torchrun_or_slurm_says(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_place_is_what_torchrun_says(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     assert backend.place() is None
-    for name, value in {"SLURM_NTASKS": "4", "SLURM_PROCID": "3"}.items():
-        monkeypatch.setenv(name, value)
-    assert backend.place() is None, "the script of a job is no task"
-    monkeypatch.setenv("SLURM_STEP_NODELIST", "node1")
-    assert backend.place() == Place(4, 3)
     for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     assert backend.place() == Place(2, 1, 1)

@@ -1,11 +1,11 @@
-"""A roll call before every collective: MindSpore's own wait 30 s for the others, and who compiles a graph takes longer.
+"""Connections from every worker to worker 0 beside the framework's own: a roll call over them, and who is gone.
 
-Nothing but "here" and "all here" goes over these connections, one from every worker to worker 0.
+Nothing but "here" and "all here" goes over them. A connection ends with its worker, however that ends.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import secrets
 import socket
 import struct
@@ -23,23 +23,26 @@ _GREETING = struct.Struct("!II")  # the run's number, and whose connection it is
 class RollCall:
     """This worker's connections: worker 0 has one to each of the others, and they have one to worker 0."""
 
-    def __init__(self, rank: int, size: int, tell: Callable[[Sums], Sums], seconds: float) -> None:
-        """`tell` sums over the workers: so the others come to know where worker 0 is. Raises WorkerLost."""
-        self.rank, self.size = rank, size
+    def __init__(
+        self,
+        backend: str,
+        rank: int,
+        size: int,
+        meeting: tuple[str, int],
+        tell: Callable[[Sums], Sums],
+        seconds: float,
+    ) -> None:
+        """`meeting`: host and port where the workers met. `tell` sums over them: so all know where worker 0 is.
+
+        Raises WorkerLost.
+        """
+        self.backend, self.rank, self.size = backend, rank, size
         self._peers: dict[int, socket.socket] = {}
-        if rank == 0:
-            with socket.create_server((_own_address(), 0)) as listener:
-                host, port = listener.getsockname()
-                number = secrets.randbits(32)
-                tell(np.array([*socket.inet_aton(host), port, number], np.float64))
-                self._accept(listener, number, time.monotonic() + seconds)
-        else:
-            *octets, port, number = (int(value) for value in tell(np.zeros(6)))
-            try:
-                self._peers[0] = socket.create_connection((socket.inet_ntoa(bytes(octets)), port), seconds)
-                self._peers[0].sendall(_GREETING.pack(number, rank))
-            except OSError as error:
-                raise self._loss(0) from error
+        try:
+            self._connect(meeting, tell, seconds)
+        except BaseException:
+            self.close()
+            raise
         for peer in self._peers.values():
             peer.settimeout(SILENCE)
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -56,13 +59,38 @@ class RollCall:
         if self.rank:
             self._hear(0)
 
+    def check(self) -> None:
+        """Raises WorkerLost for one that is gone, which is known without waiting; for those who never call the roll."""
+        for rank, peer in self._peers.items():
+            peer.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                self._hear(rank)
+            peer.settimeout(SILENCE)
+
     def close(self) -> None:
         for peer in self._peers.values():
             peer.close()
 
+    def _connect(self, meeting: tuple[str, int], tell: Callable[[Sums], Sums], seconds: float) -> None:
+        if self.rank == 0:
+            with socket.create_server((_own_address(meeting), 0)) as listener:
+                host, port = listener.getsockname()
+                number = secrets.randbits(32)
+                tell(np.array([*socket.inet_aton(host), port, number], np.float64))
+                self._accept(listener, number, time.monotonic() + seconds)
+        else:
+            *octets, port, number = (int(value) for value in tell(np.zeros(6)))
+            try:
+                self._peers[0] = socket.create_connection((socket.inet_ntoa(bytes(octets)), port), seconds)
+                self._peers[0].sendall(_GREETING.pack(number, self.rank))
+            except OSError as error:
+                raise self._loss(0) from error
+
     def _hear(self, rank: int) -> None:
         try:
             heard = self._peers[rank].recv(1)
+        except BlockingIOError:
+            raise
         except OSError as error:
             raise self._loss(rank) from error
         if not heard:
@@ -86,12 +114,12 @@ class RollCall:
                 peer.close()
 
     def _loss(self, rank: int) -> WorkerLost:
-        return lost("mindspore", self.rank, self.size, rank)
+        return lost(self.backend, self.rank, self.size, rank)
 
 
-def _own_address() -> str:
-    """This machine's, as those see it who come from where the scheduler is."""
+def _own_address(meeting: tuple[str, int]) -> str:
+    """This machine's, as those see it who come from where the workers met."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((os.environ["MS_SCHED_HOST"], int(os.environ["MS_SCHED_PORT"])))  # nothing is sent
+        probe.connect(meeting)  # nothing is sent
         host: str = probe.getsockname()[0]
     return host
