@@ -48,7 +48,7 @@ test-all-backends: setup
 SITE_TESTS = tests/pages/test_page_site.py
 test-core: setup
 	@echo "== the core"
-	$(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/conformance --ignore=tests/interop \
+	$(BIN)/python -m pytest --durations=15 -n auto --dist loadfile --ignore=tests/conformance --ignore=tests/interop \
 		--ignore=$(SITE_TESTS) $(ARGS)
 
 # The documentation site, built, in a browser.
@@ -57,7 +57,7 @@ test-site: docs
 
 conformance-%: setup
 	@echo "== conformance and interop of $*"
-	$(BIN)/python -m nin_multi.launcher $* -m pytest tests/conformance tests/interop --backend $* $(ARGS)
+	$(BIN)/python -m nin_multi.launcher $* -m pytest --durations=15 tests/conformance tests/interop --backend $* $(ARGS)
 
 # What `export` writes for every architecture of the zoo, in every framework, NumPy and ONNX: each by itself, in a
 # process that cannot import this project, gives the same net. MindSpore's own convolutions want that instruction set.

@@ -92,7 +92,7 @@ def test_the_sizes_are_those_that_the_workers_send(model: Any) -> None:
 
     group = Listening()
     mine = part(group, 128)
-    whole(group, 0.0, np.zeros((mine.stop - mine.start, 10), np.float32), 128)
+    whole(group, 0.0, [np.zeros((mine.stop - mine.start, 10), np.float32)], 128, 10)
     decide(group, 0, False)
     assert group.sent == [model.sum_bytes(128, 10), model.decision_bytes(8)]
 

@@ -28,12 +28,16 @@ MESSAGES = "messages"
 
 @dataclass(frozen=True)
 class Sitting:
-    """What is known of one worker; `ended`: its result, or {"error": ...}; `is_gone`: it lives no more."""
+    """What is known of one worker; `ended`: its result, or {"error": ...}; `is_gone`: it lives no more.
+
+    `before`: those that sat in its place and have died without a word.
+    """
 
     pid: int
     rank: int | None
     ended: dict[str, Any] | None
     is_gone: bool
+    before: tuple[Sitting, ...] = ()
 
 
 class Seat:
@@ -43,7 +47,7 @@ class Seat:
         folder = os.environ.get(FOLDER)
         self._folder = Path(folder) if folder else None
         self._number = 0
-        self._told: dict[str, Any] = {"pid": os.getpid(), "rank": None, "ended": None}
+        self._told: dict[str, Any] = {"pid": os.getpid(), "rank": None, "ended": None, "before": []}
         if self._folder is not None:
             self._take(self._folder, workers)
             self._write()
@@ -80,6 +84,7 @@ class Seat:
         pid, _, rest = os.environ.get(TAKEN, "").partition(":")
         if pid == str(os.getpid()):
             self._number = int(rest.split(":")[0])
+            self._told["before"] = _before(folder, self._number)
             return
         end_with_parent()
         while True:
@@ -93,6 +98,7 @@ class Seat:
                 os.set_inheritable(handle, True)
                 os.environ[TAKEN] = f"{os.getpid()}:{number}:{handle}"
                 self._number = number
+                self._told["before"] = _before(folder, number)
                 _take_cores(number, workers)
                 return
             time.sleep(0.05)  # somebody looks whether one is free
@@ -100,6 +106,15 @@ class Seat:
     def _write(self) -> None:
         if self._folder is not None:
             write_json(self._folder / f"seat-{self._number}.json", self._told)
+
+
+def _before(folder: Path, number: int) -> list[dict[str, Any]]:
+    """Who sat there and has died, before anybody looked."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        told = json.loads((folder / f"seat-{number}.json").read_text(encoding="utf-8"))
+        is_new = told["ended"] is None and told["pid"] != os.getpid()
+        return [*told["before"], *([{"pid": told["pid"], "rank": told["rank"]}] if is_new else [])]
+    return []
 
 
 def _speak_into(place: Path) -> None:
@@ -119,5 +134,7 @@ def look(folder: Path) -> list[Sitting]:
     for path in folder.glob("seat-*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError):
             told = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Sitting(told["pid"], told["rank"], told["ended"], not is_locked(path.with_suffix(".lock"))))
+            before = tuple(Sitting(one["pid"], one["rank"], None, is_gone=True) for one in told["before"])
+            is_gone = not is_locked(path.with_suffix(".lock"))
+            found.append(Sitting(told["pid"], told["rank"], told["ended"], is_gone, before))
     return sorted(found, key=lambda one: (one.rank is None, one.rank or 0, one.pid))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from nin_multi.training.run_directory import RunDirectory
 from nin_multi.workers import conductor
 from nin_multi.workers.conductor import Crew, conduct, free_port
 from nin_multi.workers.launch import Launch, Role
+from nin_multi.workers.seat import FOLDER, look
 
 BEGIN = """
 import os, signal, sys, time
@@ -70,6 +72,25 @@ def test_a_worker_that_is_killed(go: Go) -> None:
         go(Toy("if rank: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(600)"))
     assert str(caught.value).endswith("\nNo checkpoint had been written yet.")
     assert time.monotonic() - began < 60
+
+
+def test_a_worker_that_is_killed_before_the_other_takes_the_place_it_had(go: Go) -> None:
+    late = Toy("if rank: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(600)")
+    late._program = "import sys, time\nif sys.argv[1] == '0': time.sleep(3)\n" + late._program
+    with pytest.raises(BackendUnavailable, match=r"toy: worker 1 of 2 \(process \d+\) ended without a word"):
+        go(late)
+
+
+def test_who_sat_there_before_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    program = "import os, sys\nfrom nin_multi.workers.seat import Seat\nseat = Seat(1)\nseat.settle()\nseat.sit(0)\n"
+    died = [subprocess.run([sys.executable, "-c", program + "os._exit(1)"], check=False) for _ in range(2)]
+    assert [one.returncode for one in died] == [1, 1]
+    ended = [subprocess.run([sys.executable, "-c", program + "seat.end({})"], check=True) for _ in range(2)]
+    assert len(ended) == 2
+    (last,) = look(tmp_path)
+    assert last.ended == {}
+    assert len({one.pid for one in last.before} - {last.pid}) == 2, "who had ended well is no death"
 
 
 def test_what_a_worker_says_was_wrong_is_said_again(go: Go) -> None:
