@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from nin_multi import registry
 from nin_multi.errors import UsageError
 from nin_multi.launcher import environment_for
+from nin_multi.workers.conductor import free_port
 from nin_multi.workers.launch import Role, Task
 from nin_multi.workers.processes import start
 
@@ -51,8 +52,21 @@ def take_in(backend: str, workers: int | None, port: int | None, seconds: float)
     if workers != found.size:
         raise UsageError(f"--workers {workers}: this process is one of {found.size} tasks of Slurm's")
     adoption = adapter.adopt(found)
+    serving = adoption.serving if found.rank == 0 else ()
+    if serving:
+        _check_port(backend, found.port)
     os.environ.update({**adoption.environment, ADOPTED: backend})
-    return Beside(backend, adoption.serving if found.rank == 0 else ())
+    return Beside(backend, serving)
+
+
+def _check_port(backend: str, port: int) -> None:
+    """Raises UsageError for one in use: what stands beside us and wants it could not tell anybody."""
+    try:
+        free_port(port)
+    except UsageError:
+        raise UsageError(
+            f"{backend}: port {port} is in use here, and the workers were to meet at it; --port chooses another"
+        ) from None
 
 
 class Beside:

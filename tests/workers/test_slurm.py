@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -133,6 +134,19 @@ def test_as_many_workers_as_tasks(in_slurm: Set) -> None:
     in_slurm()
     with pytest.raises(UsageError, match="--workers 3: this process is one of 2 tasks of Slurm's"):
         take_in("toy", 3, None, 5.0)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_port_in_use_is_for_task_0_to_tell(in_slurm: Set, rank: str) -> None:
+    toy = in_slurm(SLURM_PROCID=rank)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if rank == "0":
+            with pytest.raises(UsageError, match=f"toy: port {port} is in use here.*; --port chooses another"):
+                take_in("toy", 2, port, 5.0)
+        else:
+            take_in("toy", 2, port, 5.0)
+    assert (toy.place() is None) == (rank == "0")
 
 
 def test_what_stands_beside_is_waited_for(in_slurm: Set) -> None:
