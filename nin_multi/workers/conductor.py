@@ -126,7 +126,7 @@ class _Watch:
         is_left = all(process.poll() is not None for process in self._processes)
         self._sitting = look(self._folder)
         known = {one.pid for one in self._dead}
-        for one in (each for sitting in self._sitting for each in (*sitting.before, sitting)):
+        for one in self._sitting:
             if one.is_gone and one.ended is None and one.pid not in known:
                 self._dead.append(one)
                 if self._crew.restarts:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import selectors
 import socket
 import struct
 import time
@@ -49,8 +50,8 @@ class RollCall:
 
     def call(self) -> None:
         """Return when all workers have called. Raises WorkerLost for one that is gone, or silent for too long."""
-        for rank in self._peers if self.rank == 0 else ():
-            self._hear(rank)
+        if self.rank == 0:
+            self._hear_all()
         for rank, peer in self._peers.items():
             try:
                 peer.sendall(b"!")
@@ -85,6 +86,19 @@ class RollCall:
                 self._peers[0].sendall(_GREETING.pack(number, self.rank))
             except OSError as error:
                 raise self._loss(0) from error
+
+    def _hear_all(self) -> None:
+        """In whatever order they call: who is gone is known at once."""
+        with selectors.DefaultSelector() as waiting:
+            for rank, peer in self._peers.items():
+                waiting.register(peer, selectors.EVENT_READ, rank)
+            while known := waiting.get_map():
+                ready = waiting.select(SILENCE)
+                if not ready:
+                    raise self._loss(min(key.data for key in known.values()))
+                for key, _ in ready:
+                    self._hear(key.data)
+                    waiting.unregister(key.fileobj)
 
     def _hear(self, rank: int) -> None:
         try:

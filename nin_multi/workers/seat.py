@@ -28,16 +28,12 @@ MESSAGES = "messages"
 
 @dataclass(frozen=True)
 class Sitting:
-    """What is known of one worker; `ended`: its result, or {"error": ...}; `is_gone`: it lives no more.
-
-    `before`: those that sat in its place and have died without a word.
-    """
+    """What is known of one worker; `ended`: its result, or {"error": ...}; `is_gone`: it lives no more."""
 
     pid: int
     rank: int | None
     ended: dict[str, Any] | None
     is_gone: bool
-    before: tuple[Sitting, ...] = ()
 
 
 class Seat:
@@ -47,7 +43,7 @@ class Seat:
         folder = os.environ.get(FOLDER)
         self._folder = Path(folder) if folder else None
         self._number = 0
-        self._told: dict[str, Any] = {"pid": os.getpid(), "rank": None, "ended": None, "before": []}
+        self._told: dict[str, Any] = {"pid": os.getpid(), "rank": None, "ended": None, "began": time.time()}
         if self._folder is not None:
             self._take(self._folder, workers)
             self._write()
@@ -84,7 +80,6 @@ class Seat:
         pid, _, rest = os.environ.get(TAKEN, "").partition(":")
         if pid == str(os.getpid()):
             self._number = int(rest.split(":")[0])
-            self._told["before"] = _before(folder, self._number)
             return
         end_with_parent()
         while True:
@@ -95,26 +90,18 @@ class Seat:
                 except OSError:
                     os.close(handle)
                     continue
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, str(os.getpid()).encode(), 0)
                 os.set_inheritable(handle, True)
                 os.environ[TAKEN] = f"{os.getpid()}:{number}:{handle}"
                 self._number = number
-                self._told["before"] = _before(folder, number)
                 _take_cores(number, workers)
                 return
             time.sleep(0.05)  # somebody looks whether one is free
 
     def _write(self) -> None:
         if self._folder is not None:
-            write_json(self._folder / f"seat-{self._number}.json", self._told)
-
-
-def _before(folder: Path, number: int) -> list[dict[str, Any]]:
-    """Who sat there and has died, before anybody looked."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        told = json.loads((folder / f"seat-{number}.json").read_text(encoding="utf-8"))
-        is_new = told["ended"] is None and told["pid"] != os.getpid()
-        return [*told["before"], *([{"pid": told["pid"], "rank": told["rank"]}] if is_new else [])]
-    return []
+            write_json(self._folder / f"seat-{self._number}-{os.getpid()}.json", self._told)
 
 
 def _speak_into(place: Path) -> None:
@@ -129,12 +116,16 @@ def _take_cores(number: int, workers: int) -> None:
 
 
 def look(folder: Path) -> list[Sitting]:
-    """All workers that have sat down there, by rank as far as that is known."""
+    """All workers that have sat down there, by rank as far as that is known; of the same rank the last one first.
+
+    A place that one has left, however that came about, may have been taken by another since.
+    """
     found = []
-    for path in folder.glob("seat-*.json"):
+    for path in folder.glob("seat-*-*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError):
             told = json.loads(path.read_text(encoding="utf-8"))
-            before = tuple(Sitting(one["pid"], one["rank"], None, is_gone=True) for one in told["before"])
-            is_gone = not is_locked(path.with_suffix(".lock"))
-            found.append(Sitting(told["pid"], told["rank"], told["ended"], is_gone, before))
-    return sorted(found, key=lambda one: (one.rank is None, one.rank or 0, one.pid))
+            lock = path.with_name(f"{path.stem.rpartition('-')[0]}.lock")
+            is_there = is_locked(lock) and lock.read_text(encoding="ascii") == str(told["pid"])
+            found.append((told["began"], Sitting(told["pid"], told["rank"], told["ended"], not is_there)))
+    found.sort(key=lambda one: (one[1].rank is None, one[1].rank or 0, -one[0]))
+    return [sitting for _, sitting in found]

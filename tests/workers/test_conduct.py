@@ -66,6 +66,12 @@ def test_the_result_is_that_of_worker_0_and_so_are_the_words(go: Go) -> None:
     assert said == ["worker 0 is done"]
 
 
+def test_one_that_is_done_before_the_other_takes_the_place_it_had(go: Go) -> None:
+    toy = Toy(END)
+    toy._program = "import sys, time\nif sys.argv[1] == '1': time.sleep(3)\n" + toy._program
+    assert go(toy) == {"rank": 0}
+
+
 def test_a_worker_that_is_killed(go: Go) -> None:
     began = time.monotonic()
     with pytest.raises(BackendUnavailable, match=r"toy: worker 1 of 2 \(process \d+\) ended without a word") as caught:
@@ -88,9 +94,10 @@ def test_who_sat_there_before_is_known(tmp_path: Path, monkeypatch: pytest.Monke
     assert [one.returncode for one in died] == [1, 1]
     ended = [subprocess.run([sys.executable, "-c", program + "seat.end({})"], check=True) for _ in range(2)]
     assert len(ended) == 2
-    (last,) = look(tmp_path)
-    assert last.ended == {}
-    assert len({one.pid for one in last.before} - {last.pid}) == 2, "who had ended well is no death"
+    sitting = look(tmp_path)
+    assert [one.ended for one in sitting] == [{}, {}, None, None], "the last comes first"
+    assert all(one.is_gone for one in sitting)
+    assert len({one.pid for one in sitting}) == 4
 
 
 def test_what_a_worker_says_was_wrong_is_said_again(go: Go) -> None:

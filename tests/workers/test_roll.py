@@ -68,7 +68,7 @@ def test_who_is_gone_is_named_without_waiting(rolls: list[RollCall]) -> None:
         rolls[1].check()
 
 
-def test_a_roll_without_one_of_them(rolls: list[RollCall]) -> None:
+def test_a_roll_without_one_of_them_waits_for_nobody(rolls: list[RollCall]) -> None:
     rolls[1].close()
     with pytest.raises(WorkerLost, match="worker 0 of 3 has lost worker 1"):
         rolls[0].call()
