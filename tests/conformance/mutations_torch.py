@@ -109,9 +109,9 @@ def _forget_to_clear(patch: Patch) -> None:
     patch.setattr(nn.Module, "zero_grad", lambda module, set_to_none=True: None)
 
 
-def _clear_before_each_piece(forward: Any, net: Any, *given: Any) -> Any:
+def _clear_before_each_piece(summing: Any, net: Any, is_last: bool) -> Any:
     net.module.zero_grad(set_to_none=True)
-    return forward(net, *given)
+    return summing(net, is_last)
 
 
 def _optimize(step: Callable[[Any, Any], None] | None = None, **fields: Any) -> Planting:
@@ -221,7 +221,7 @@ PLANTINGS: dict[str, Planting] = {
     "softmax before the loss": _loss(lambda logits, labels: F.cross_entropy(logits.softmax(1), labels)),
     "gradient of the sum": _loss(_mean_with_gradient_of_sum),
     "gradients not cleared": _forget_to_clear,
-    "only the last piece's gradient counts": ADAPTER.around("_forward", _clear_before_each_piece),
+    "only the last piece's gradient counts": ADAPTER.around("_summing", _clear_before_each_piece),
     "learning rate ignored": _optimize(lr=0.01),
     "Adam for SGD": _velocity(lambda v, g, lr, m: (g / (g.abs() + 1e-8), g)),
     "gradient ascent": _optimize(maximize=True),

@@ -132,6 +132,7 @@ def test_a_task_of_slurm_that_is_killed_is_missed(runs: Runs) -> None:
     while not any((path / "checkpoints").glob("step-*.safetensors")) and time.monotonic() < ends:
         time.sleep(0.02)
     second.kill()
+    second.communicate(timeout=PATIENCE)
     said, _ = first.communicate(timeout=PATIENCE)
     assert first.returncode == 3, said
     assert "has lost" in said
