@@ -27,10 +27,12 @@ from study_run import RunFailed, go_on
 
 from nin_multi.errors import NinMultiError
 from nin_multi.files import write_json
+from nin_multi.training.recipe import RECIPES
 from nin_multi.training.run_directory import RunDirectory
 
 STORE = Path(__file__).parents[1] / "docs" / "studies" / "search.json"
-FIRST = {"lr": 0.1, "momentum": 0.9, "batch_size": 64, "warm_up": 300, "dropout_rate": 0.2}  # the dependable recipe
+SEARCHED = ("lr", "momentum", "batch_size", "warm_up", "dropout_rate")
+FIRST = {name: RECIPES["dependable"][name] for name in SEARCHED}
 JUDGED, ALL = 5_000, 10_000  # test images that judge a trial, and all there are
 CUT_OFF, GOES_ON = "cut_off", "goes_on_from"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -16,7 +17,7 @@ from mindspore import Tensor, communication, ops
 from nin_mindspore.backend import MindSporeBackend
 from nin_multi.errors import UsageError
 from nin_multi.workers.group import Group, Sums, WorkerLost, lost
-from nin_multi.workers.launch import Place
+from nin_multi.workers.launch import Place, port_in_use
 from nin_multi.workers.roll import RollCall
 
 
@@ -95,4 +96,6 @@ def _check_port() -> None:
         try:
             probe.bind((host, int(port)))
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                raise port_in_use("mindspore", int(port)) from None
             raise UsageError(f"mindspore: the workers cannot meet at {host}:{port} ({error})") from None

@@ -14,7 +14,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from nin_multi.errors import UsageError
 from nin_multi.workers.group import Group, Sums, WorkerLost, lost
-from nin_multi.workers.launch import Place
+from nin_multi.workers.launch import Place, port_in_use
 
 SILENCE = timedelta(minutes=10)  # for which one waits for the others in the middle of a step
 
@@ -48,7 +48,7 @@ def join(place: Place, device: str, seconds: float) -> Group:
         )
     except RuntimeError as error:
         if "EADDRINUSE" in str(error) or "in use" in str(error):
-            raise UsageError(f"torch: port {port} is in use here, and the workers were to meet at it") from None
+            raise port_in_use("torch", port) from None
         raise WorkerLost(f"torch: worker 0 of {size} was not at {host}:{port} within {seconds:.0f} s") from None
     meeting = PrefixStore(f"nin_multi/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", meeting)
     _meet(meeting, rank, size, seconds)

@@ -147,24 +147,12 @@ def train(
         given.clear()
     with joining.telling():
         if resume is not None:
-            if joining.leads:
-                directory = opened(resume, given)
-                joining.check(directory.recipe())
-                result = lead(joining, directory, [])
-            else:
-                result = _resume(resume, given, backend, epochs, device, precision, data_dir, how)
+            result = _resume(resume, given, backend, epochs, device, precision, data_dir, how)
         else:
             made = make_recipe(context.params)
             architecture = load_architecture(arch, input, allow_large=allow_large)
-            stem = f"{architecture.name}-{name}-s{made.seed}"
-            if joining.leads:
-                joining.check(made)
-                directory = _directory(stem, run_dir, runs_dir)
-                result = lead(joining, directory, ["--run-dir", str(directory.path)])
-            else:
-                job = _job(name, device, precision, architecture, (dataset, data_dir), made, **how)
-                job = job if dropout else job.with_default_dropout()
-                result = _take_part(job, partial(_directory, stem, run_dir, runs_dir), None)
+            place = partial(_directory, f"{architecture.name}-{name}-s{made.seed}", run_dir, runs_dir)
+            result = _begin(place, name, device, precision, architecture, (dataset, data_dir), made, dropout, how)
         joining.end(result)
     if joining.writes:
         _report(result, json)
@@ -237,6 +225,28 @@ def _job(
     return replace(job, group=joining.group(framework, chosen))
 
 
+def _begin(
+    place: Callable[[], RunDirectory],
+    backend: str,
+    device: str | None,
+    precision: str | None,
+    architecture: Architecture,
+    source: tuple[str, Path | None],
+    recipe: Recipe,
+    dropout: str | None,
+    how: dict[str, Any],
+) -> dict[str, Any]:
+    """A run of its own, in the directory that `place` makes."""
+    joining: Joining = how["joining"]
+    if joining.leads:
+        joining.check(recipe)
+        directory = place()
+        return lead(joining, directory, ["--run-dir", str(directory.path)])
+    job = _job(backend, device, precision, architecture, source, recipe, **how)
+    job = job if dropout else job.with_default_dropout()
+    return _take_part(job, place, None)
+
+
 def _resume(
     run: Path,
     given: set[str],
@@ -252,9 +262,12 @@ def _resume(
 
     from nin_multi.training.cadence import Cadence
 
-    directory = opened(run, given)
-    facts, last = directory.facts(), directory.last_facts()
+    directory, joining = opened(run, given), how["joining"]
     recipe = directory.recipe()
+    if joining.leads:
+        joining.check(recipe)
+        return lead(joining, directory, [])
+    facts, last = directory.facts(), directory.last_facts()
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
     if "cadence" not in how and "checkpoint_every" in facts:

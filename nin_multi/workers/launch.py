@@ -34,6 +34,14 @@ def refuse_restarts(backend: str, launch: Launch) -> None:
         )
 
 
+def port_in_use(backend: str, port: int) -> UsageError:
+    """What to raise where the workers were to meet at a port of this machine that another program has."""
+    return UsageError(
+        f"{backend}: port {port} is in use here, and the workers were to meet at it; choose another by --port, or by "
+        "what started them"
+    )
+
+
 @dataclass(frozen=True)
 class Role:
     """A process to be started: a framework's own launcher, or one of the roles that a framework divides work into."""

@@ -15,7 +15,7 @@ from nin_multi import registry
 from nin_multi.errors import UsageError
 from nin_multi.launcher import environment_for
 from nin_multi.workers.conductor import free_port
-from nin_multi.workers.launch import Role, Task
+from nin_multi.workers.launch import Role, Task, port_in_use
 from nin_multi.workers.processes import start
 
 ADOPTED = "NIN_MULTI_ADOPTED"  # the variables beside it are ours, not those of a framework's launcher
@@ -64,9 +64,7 @@ def _check_port(backend: str, port: int) -> None:
     try:
         free_port(port)
     except UsageError:
-        raise UsageError(
-            f"{backend}: port {port} is in use here, and the workers were to meet at it; --port chooses another"
-        ) from None
+        raise port_in_use(backend, port) from None
 
 
 class Beside:

@@ -439,10 +439,22 @@ SMOOTH = parse_architecture(
 )
 
 
-def _job(backend: Backend, data: Dataset, architecture: Architecture | None = None, **changed: Any) -> Job:
-    # The oracle would take minutes for the larger one.
-    chosen = architecture or (SMOOTH if backend.name == "numpy" else load_architecture("nin-mnist"))
-    return Job(backend, "cpu", backend.precisions[0], chosen, data, replace(RECIPE, **changed))
+# Few layers, as a framework that compiles does so for every run and batch size.
+BRIEF = parse_architecture("""
+name: brief
+input: [1, 28, 28]
+layers:
+  - {type: nin_block, out_channels: 8, kernel_size: 5, stride: 2, mlp_channels: [10]}
+  - {type: max_pool2d, kernel_size: 3, stride: 2}
+  - {type: dropout, rate: 0.5}
+  - {type: conv2d, out_channels: 10, kernel_size: 1}
+  - {type: global_avg_pool2d}
+  - {type: flatten}
+""")
+
+
+def _job(backend: Backend, data: Dataset, architecture: Architecture = BRIEF, **changed: Any) -> Job:
+    return Job(backend, "cpu", backend.precisions[0], architecture, data, replace(RECIPE, **changed))
 
 
 def _stopped(job: Job, path: Path, step: int | None) -> RunDirectory:

@@ -26,7 +26,7 @@ from nin_multi.errors import UsageError
 from nin_multi.launcher import environment_for
 from nin_multi.workers.conductor import free_port
 from nin_multi.workers.group import Group, WorkerLost, agree, gather
-from nin_multi.workers.launch import Launch, Place
+from nin_multi.workers.launch import Launch, Place, port_in_use
 
 NET = parse_architecture("""
 name: small
@@ -191,7 +191,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         said = _run("train", 2, tmp_path, seconds=8.0, port=port)
     _, error = _last_words(tmp_path, "scheduler", said)
-    assert error.startswith(f"UsageError: mindspore: the workers cannot meet at 127.0.0.1:{port} ("), said
+    assert error == f"UsageError: {port_in_use('mindspore', port)}", said
     assert [_last_words(tmp_path, f"worker {rank}", said)[1][:10] for rank in range(2)] == ["WorkerLost"] * 2
 
 

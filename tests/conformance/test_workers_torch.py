@@ -15,7 +15,7 @@ from test_workers import process_of
 
 from nin_multi.backend import Backend
 from nin_multi.workers.conductor import free_port
-from nin_multi.workers.launch import Place
+from nin_multi.workers.launch import Place, port_in_use
 
 pytestmark = [pytest.mark.backend("torch"), pytest.mark.usefixtures("backend")]
 
@@ -93,7 +93,7 @@ def test_a_port_in_use_where_the_workers_were_to_meet(folder: Path) -> None:
         port = str(server.getsockname()[1])
         (place,) = ranks(0, size=2, port=port)
         message = error_of(begin(folder, "--join-timeout 3", **place), 2)
-    assert message == f"torch: port {port} is in use here, and the workers were to meet at it"
+    assert message == str(port_in_use("torch", int(port)))
 
 
 def test_workers_that_differ_train_nothing(folder: Path) -> None:

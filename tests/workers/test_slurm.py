@@ -142,7 +142,7 @@ def test_a_port_in_use_is_for_task_0_to_tell(in_slurm: Set, rank: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         if rank == "0":
-            with pytest.raises(UsageError, match=f"toy: port {port} is in use here.*; --port chooses another"):
+            with pytest.raises(UsageError, match=f"toy: port {port} is in use here.*; choose another by --port"):
                 take_in("toy", 2, port, 5.0)
         else:
             take_in("toy", 2, port, 5.0)
