@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from nin_multi import checks, randomness, registry, zoo
-from nin_multi.architecture_file import load_architecture, parse_architecture
+from nin_multi.architecture_file import format_architecture, load_architecture, parse_architecture
 from nin_multi.backend import Backend, Labels, Masks, Network, Params
 from nin_multi.data import Dataset, synthetic_dataset
 from nin_multi.errors import BackendUnavailable, CheckpointError, SpecError, UnsupportedLayer
@@ -52,6 +52,19 @@ layers:
   - {type: dropout, rate: 0.5}
   - {type: maxout, pieces: 3}
   - {type: linear, out_features: 4, bias: false}
+""")
+
+# Few layers, as a framework that compiles does so for every run and batch size.
+BRIEF = parse_architecture("""
+name: brief
+input: [1, 28, 28]
+layers:
+  - {type: nin_block, out_channels: 8, kernel_size: 5, stride: 2, mlp_channels: [10]}
+  - {type: max_pool2d, kernel_size: 3, stride: 2}
+  - {type: dropout, rate: 0.5}
+  - {type: conv2d, out_channels: 10, kernel_size: 1}
+  - {type: global_avg_pool2d}
+  - {type: flatten}
 """)
 
 
@@ -225,7 +238,9 @@ def test_unknown_layers_devices_and_precisions_are_refused(backend: Backend) -> 
 
 
 def _train(backend: Backend, directory: Path, seed: int) -> bytes:
-    command = [sys.executable, "-m", "nin_multi", "train", "--backend", backend.name, "--arch", "nin-mnist"]
+    file = directory.with_name("brief.yaml")
+    file.write_text(format_architecture(BRIEF))
+    command = [sys.executable, "-m", "nin_multi", "train", "--backend", backend.name, "--arch", str(file)]
     command += ["--dataset", "synthetic", "--train-examples", "100", "--test-examples", "20", "--batch-size", "32"]
     command += ["--epochs", "1", "--seed", str(seed), "--run-dir", str(directory)]
     subprocess.run(command, check=True, capture_output=True)
@@ -437,20 +452,6 @@ SMOOTH = parse_architecture(
     "name: smooth\ninput: [1, 28, 28]\nlayers:\n  - {type: flatten}\n  - {type: dropout, rate: 0.5}\n"
     "  - {type: linear, out_features: 10}\n"
 )
-
-
-# Few layers, as a framework that compiles does so for every run and batch size.
-BRIEF = parse_architecture("""
-name: brief
-input: [1, 28, 28]
-layers:
-  - {type: nin_block, out_channels: 8, kernel_size: 5, stride: 2, mlp_channels: [10]}
-  - {type: max_pool2d, kernel_size: 3, stride: 2}
-  - {type: dropout, rate: 0.5}
-  - {type: conv2d, out_channels: 10, kernel_size: 1}
-  - {type: global_avg_pool2d}
-  - {type: flatten}
-""")
 
 
 def _job(backend: Backend, data: Dataset, architecture: Architecture = BRIEF, **changed: Any) -> Job:
