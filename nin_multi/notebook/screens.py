@@ -66,7 +66,7 @@ class Live:
         self._display: Any = importlib.import_module("IPython.display")
         self._id = f"nin-multi-{uuid.uuid4().hex}"
         self._shown = -SECONDS
-        self._drawn: tuple[int, str] = (-1, "")
+        self._drawn: tuple[list[Any], str] = ([], "")
         self._text = ""
         self._told: list[str] = []  # of all runs
 
@@ -122,13 +122,13 @@ class Live:
         return [markup.lines(news)] if news else []
 
     def _curve(self) -> str:
-        """Drawn anew only where there are new points."""
-        points = sum(len(run["events"]) for run in self._runs.values())
-        if points != self._drawn[0]:
+        """Drawn anew only where there are new points, or it has become known what a run trains on."""
+        state = [(len(run["events"]), run["dataset"]) for run in self._runs.values()]
+        if state != self._drawn[0]:
             try:
-                self._drawn = points, self._picture(self._runs)
+                self._drawn = state, self._picture(self._runs)
             except Exception as error:  # whatever a picture lacks is no reason to end a training
-                self._drawn = points, markup.line(f"The curve cannot be drawn: {error}")
+                self._drawn = state, markup.line(f"The curve cannot be drawn: {error}")
         return self._drawn[1]
 
     @staticmethod
