@@ -14,13 +14,15 @@ from nin_multi.dead_channels import Look
 from nin_multi.health import Finding
 from nin_multi.run_story import Story
 from nin_multi.training.classes import ENOUGH, loss_with_dead
-from nin_multi.training.recipe import Recipe
+from nin_multi.training.recipe import RECIPES, Recipe
 
 AT_CHANCE = 0.01  # below ln(classes): a net that has begun to learn is past that within some hundred steps
 RISE = 0.1  # of the loss, for good: half of what one lost class costs (0.19); and beyond that SCATTER
 SCATTER = 4  # times loss / sqrt(images): one image's loss scatters by about as much as the mean, or twice that
 AT_REST = 0.02  # of the loss, from epoch to epoch: the mean over 60,000 images scatters by less than 0.01 of it
 OVERFIT_ACC, OVERFIT_LOSS = 0.05, 1.1  # train above test accuracy, and test loss above its least: either alone is usual
+DEPENDABLE = RECIPES["dependable"]
+CALM = ("init", "warm_up", "decay")  # what the recipe has, beside its rate, for a net to stay alive
 AS_PREDICTED = 0.1  # from the loss that so many dead classes predict: half the way to one class more
 
 
@@ -341,6 +343,8 @@ def _remedies(story: Story) -> str:
     recipe = story.recipe
     cut = story.architecture.without_last_relu() != story.architecture
     flags = ["--final-relu off"] * cut + ["--init he"] * (recipe.init != "he") + [_calmer(recipe)]
+    if not cut and recipe.lr <= DEPENDABLE["lr"] and all(getattr(recipe, name) == DEPENDABLE[name] for name in CALM):
+        return f"in a new run: {', '.join(flags)}"
     return f"in a new run: --recipe dependable, or single flags of it: {', '.join(flags)}"
 
 

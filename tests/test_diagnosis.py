@@ -27,7 +27,7 @@ from nin_multi.training.classes import loss_with_dead
 from nin_multi.training.display import Silent
 from nin_multi.training.job import Job
 from nin_multi.training.progress import Progress
-from nin_multi.training.recipe import Recipe
+from nin_multi.training.recipe import RECIPES, Recipe
 from nin_multi.training.run import train
 from nin_multi.training.run_directory import RunDirectory
 
@@ -76,7 +76,7 @@ class Written:
             self.events.append({**event, **end, **({} if self.old else classes)})
 
     def story(self) -> Story:
-        architecture = architecture_file.load_architecture("nin").model_dump(mode="json")
+        architecture = self.recipe.applied_to(architecture_file.load_architecture("nin")).model_dump(mode="json")
         facts = {"backend": "torch", "device": "cpu", "precision": "fp32", "architecture": architecture}
         dataset = {"sha256": {}, **self.dataset}
         directory = RunDirectory.create(self.path)
@@ -250,6 +250,22 @@ class TestPlateau:
         assert "the loss is 2.400, no better than guessing" in plateau.what
         assert plateau.what.endswith("its steps are too large (inferred)")
         assert plateau.remedy == "in a new run: --warm-up 500, --lr 0.05"
+
+    @pytest.mark.parametrize(
+        ("changed", "remedy"),
+        [({}, "in a new run: --lr 0.025"), ({"lr": 0.02}, "in a new run: --lr 0.01")]
+        + [
+            (changed, f"in a new run: --recipe dependable, or single flags of it: {flags}")
+            for changed, flags in (({"lr": 0.1}, "--lr 0.05"), ({"warm_up": 0}, "--warm-up 500, --lr 0.025"))
+        ],
+    )
+    def test_whoever_has_the_dependable_recipe_is_not_told_to_take_it(
+        self, tmp_path: Path, changed: dict[str, Any], remedy: str
+    ) -> None:
+        written = Written(tmp_path / "run", **{**RECIPES["dependable"], **changed})
+        written.epoch(*[2.302] * 5)
+        found = written.diagnosis(Look(500, [{"name": "block1.relu", "channels": 4, "dead": 4}], []))
+        assert _of(found, "net", "wrong")[0].remedy == remedy
 
     def test_a_layer_that_gives_nothing_explains_it(self, written: Written) -> None:
         written.epoch(*[2.302] * 5)
