@@ -60,10 +60,10 @@ def groups(name: str, cases: Sequence[str] = ()) -> list[Group]:
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
-def _spread(values: Sequence[float], show: str) -> str:
+def _spread(group: Group, values: Sequence[float], show: str) -> str:
     """One value as it is, of several the median and how far they lie apart."""
     if not values:
-        return NOT_RUN
+        return "diverged" if group.rows else NOT_RUN
     if len(values) == 1:
         return format(values[0], show)
     ends = f"{min(values):{show}} to {max(values):{show}}"
@@ -104,12 +104,12 @@ COLUMNS: dict[str, Callable[[Group], str]] = {
     "runs": lambda group: f"{len(group.rows)} of {len(group.asked)}",
     "seeds": lambda group: _seeds(group.values("seed")) or NOT_RUN,
     "precision": lambda group: _counted(group.values("precision")) if group.rows else NOT_RUN,
-    "test acc": lambda group: _spread(group.values("test_acc"), ".3f"),
-    "train acc": lambda group: _spread([values[-1] for values in group.values("train_accs") if values], ".3f"),
-    "test error %": lambda group: _spread([100 * (1 - value) for value in group.values("test_acc")], ".2f"),
-    "images/s": lambda group: _spread(group.values("examples_per_sec"), ".0f"),
-    "memory, MB": lambda group: _spread([value / 1e6 for value in group.values("peak_memory_bytes")], ".0f"),
-    "minutes": lambda group: _spread([values[-1] / 60 for values in group.values("seconds") if values], ".1f"),
+    "test acc": lambda group: _spread(group, group.values("test_acc"), ".3f"),
+    "train acc": lambda group: _spread(group, [values[-1] for values in group.values("train_accs") if values], ".3f"),
+    "test error %": lambda group: _spread(group, [100 * (1 - value) for value in group.values("test_acc")], ".2f"),
+    "images/s": lambda group: _spread(group, group.values("examples_per_sec"), ".0f"),
+    "memory, MB": lambda group: _spread(group, [value / 1e6 for value in group.values("peak_memory_bytes")], ".0f"),
+    "minutes": lambda group: _spread(group, [values[-1] / 60 for values in group.values("seconds") if values], ".1f"),
     "failed": _per_run(lambda row: int(has_failed(row))),
     "lost classes": _per_run(lambda row: len(row["dead_classes"] or [])),
 }

@@ -55,11 +55,11 @@ def _source(stored: dict[str, Any]) -> str:
     return ". ".join(parts) + "."
 
 
-def best() -> Markdown:
+def best() -> Markdown | None:
     """The best trial on the images that have not chosen it."""
     found = _stored().get("best")
     if not found:
-        return Markdown("")
+        return None  # an empty one would be shown as the object that it is
     words = (
         f"Best is trial {found['number']} (`{found['run']}`): {found['judged_acc']:.4f} on the images that judged it"
     )
@@ -68,11 +68,11 @@ def best() -> Markdown:
     return Markdown(f"{words}, {found['held_out_acc']:.4f} on the 5,000 others.")
 
 
-def importances() -> SVG | Markdown:
+def importances() -> SVG | None:
     """How much each hyper-parameter mattered (PED-ANOVA, Watanabe, Bansal and Hutter, 2023)."""
     found = _stored().get("importances")
     if not found:
-        return Markdown("")
+        return None  # an empty one would be shown as the object that it is
     with style():
         from matplotlib.figure import Figure
 
@@ -83,13 +83,13 @@ def importances() -> SVG | Markdown:
         return SVG(data=to_svg(figure, "What mattered").decode())
 
 
-def history() -> SVG | Markdown:
+def history() -> SVG | None:
     """Each trial's last accuracy, and the best one so far."""
     found = [
         (trial["number"], trial["test_accs"][-1], trial["state"]) for trial in _stored()["trials"] if trial["test_accs"]
     ]
     if not found:
-        return Markdown("")
+        return None  # an empty one would be shown as the object that it is
     with style():
         from matplotlib.figure import Figure
 
