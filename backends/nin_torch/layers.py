@@ -32,8 +32,10 @@ from nin_multi.spec import (
 from nin_torch import units
 from nin_torch.convolutions import (
     ContiguousConv2d,
+    SinglePlaceConv2d,
     SkippingConv2d,
     SpaceToDepthConv2d,
+    has_single_place,
     has_space,
     is_large,
     skips_pixels,
@@ -48,7 +50,7 @@ def compile_architecture(
     """The net as PyTorch people write it: nested `nn.Sequential`, children called as in the spec.
 
     Other values of the knobs `first_conv` and `layout` give some convolutions another form with the same parameters; so
-    does a kernel of one pixel with a stride, whose gradient PyTorch cannot be trusted with.
+    do kernels that PyTorch cannot be trusted with: of one pixel with a stride, and with a stride but one place.
     """
     net = _sequential(architecture.trace())
     for is_first, traced in zip(chain([True], repeat(False)), architecture.walk(), strict=False):
@@ -58,6 +60,8 @@ def compile_architecture(
                 other.layout = torch.contiguous_format if layout == "contiguous" else torch.channels_last
             elif skips_pixels(layer):
                 _replace(net, name, SkippingConv2d)
+            elif has_single_place(layer, traced.input[2:]):
+                _replace(net, name, SinglePlaceConv2d)
             elif not is_first and layout == "mixed" and is_large(layer):
                 _replace(net, name, ContiguousConv2d)
     return net

@@ -427,6 +427,23 @@ def test_evaluation_has_no_dropout_whoever_draws(backend: Backend) -> None:
         assert relative(first, expected) < 1e-5
 
 
+SINGLE_PLACE = parse_architecture("""
+name: single-place
+input: [1, 1, 5]
+layers:
+  - {type: conv2d, out_channels: 1, kernel_size: 1, stride: [1, 2], bias: false}
+  - {type: conv2d, out_channels: 1, kernel_size: 3, stride: [1, 2], padding: [2, 0], bias: false}
+  - {type: flatten}
+""")
+
+
+def test_a_stride_that_leads_nowhere(backend: Backend) -> None:
+    """The kernel has one place in a row: PyTorch's convolution of it gave what nobody had written, with AVX-512."""
+    x = images(SINGLE_PLACE, 2)
+    expected = build(ORACLE, SINGLE_PLACE).logits(x)
+    assert relative(build(backend, SINGLE_PLACE).logits(x), expected) < 1e-5
+
+
 # --- runs that were stopped ------------------------------------------------------------------------------------------
 
 
