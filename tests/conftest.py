@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Backends by name, with commas between: these must run. All that can start if none is named.",
     )
     parser.addoption("--device", default="", help="For tests/gpu, such as cuda:0: it must be there and all must run.")
-    parser.addoption("--fuzz", type=int, default=24, help="How many random architectures tests/conformance draws.")
+    parser.addoption("--fuzz", type=int, default=40, help="How many random architectures tests/conformance draws.")
     parser.addoption("--long", action="store_true", help="Also what is marked as long: `make test-workers`.")
     parser.addoption("--fuzz-seed", type=int, default=0, help="Which ones.")
     parser.addoption(

@@ -152,7 +152,8 @@ def train(
             made = make_recipe(context.params)
             architecture = load_architecture(arch, input, allow_large=allow_large)
             place = partial(_directory, f"{architecture.name}-{name}-s{made.seed}", run_dir, runs_dir)
-            result = _begin(place, name, device, precision, architecture, (dataset, data_dir), made, dropout, how)
+            job = partial(_job, name, device, precision, architecture, (dataset, data_dir), made, **how)
+            result = _begin(joining, made, place, job, has_dropout=dropout is not None)
         joining.end(result)
     if joining.writes:
         _report(result, json)
@@ -226,25 +227,15 @@ def _job(
 
 
 def _begin(
-    place: Callable[[], RunDirectory],
-    backend: str,
-    device: str | None,
-    precision: str | None,
-    architecture: Architecture,
-    source: tuple[str, Path | None],
-    recipe: Recipe,
-    dropout: str | None,
-    how: dict[str, Any],
+    joining: Joining, recipe: Recipe, place: Callable[[], RunDirectory], make: Callable[[], Job], *, has_dropout: bool
 ) -> dict[str, Any]:
-    """A run of its own, in the directory that `place` makes."""
-    joining: Joining = how["joining"]
+    """A run of its own, in the directory that `place` makes; `make` may start the process anew."""
     if joining.leads:
         joining.check(recipe)
         directory = place()
         return lead(joining, directory, ["--run-dir", str(directory.path)])
-    job = _job(backend, device, precision, architecture, source, recipe, **how)
-    job = job if dropout else job.with_default_dropout()
-    return _take_part(job, place, None)
+    job = make()
+    return _take_part(job if has_dropout else job.with_default_dropout(), place, None)
 
 
 def _resume(

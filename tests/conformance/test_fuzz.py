@@ -1,6 +1,6 @@
 """Random architectures in one framework against the float64 oracle: shapes, values, gradients, sometimes training too.
 
-`--fuzz N` says how many, `--fuzz-seed S` which; 24 fixed ones without.
+`--fuzz N` says how many, `--fuzz-seed S` which; 40 fixed ones without.
 """
 
 from __future__ import annotations
