@@ -25,12 +25,12 @@ def trials(most: int = 10) -> Markdown:
         return Markdown(NOT_RUN)
     ordered = sorted(stored["trials"], key=lambda trial: -max(trial["test_accs"], default=0.0))
     names = list(stored["first"])
-    head = ["trial", "state", *(name.replace("_", " ") for name in names), "acc after each epoch", "run"]
+    head = ["trial", "state", *(name.replace("_", " ") for name in names), "acc after each epoch"]
     lines = [head, ["---"] * len(head)]
     for trial in ordered[:most]:
         values = [_short(trial["params"].get(name)) for name in names]
         accuracies = " ".join(f"{value:.3f}" for value in trial["test_accs"])
-        lines.append([str(trial["number"]), trial["state"].lower(), *values, accuracies, f"`{trial['run']}`"])
+        lines.append([str(trial["number"]), trial["state"].lower(), *values, accuracies])
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n" + _source(stored))
 
 
@@ -51,6 +51,7 @@ def _source(stored: dict[str, Any]) -> str:
         f"{len(states)} trials ({counts}) of `{stored['arch']}`, {stored['epochs']} epochs each at most, seed 0",
         f"{' or '.join(images)} training images, judged by the first {stored['judged_by']:,} test images",
         "; ".join(kinds + machines),
+        f"Run directories: {', '.join(f'`{run}`' for run in dict.fromkeys(trial['run'] for trial in found))}",
     ]
     return ". ".join(parts) + "."
 
