@@ -90,7 +90,8 @@ def test_the_search_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     known = {"arch": "nin-mnist", "epochs": 2, "judged_by": 5000, "first": {"lr": 0.1}, "importances": {"lr": 1.0}}
     (tmp_path / "some.json").write_text(json.dumps({**known, "trials": [trial], "best": best}))
     monkeypatch.setattr(search, "STORE", tmp_path / "some.json")
-    assert "| 0 | complete | 0.1 | 0.500 0.750 | `run-0` |" in search.trials().data
+    assert "| 0 | complete | 0.1 | 0.500 0.750 |" in search.trials().data
+    assert "Run directories: `run-0`." in search.trials().data
     assert "0.7500 on the images that judged it, 0.7000 on the 5,000 others" in search.best().data
     assert "best so far" in search.history().data
     assert "importance" in search.importances().data
