@@ -57,16 +57,21 @@ def _source(stored: dict[str, Any]) -> str:
 
 
 def best() -> Markdown | None:
-    """The best trial on the images that have not chosen it."""
-    found = _stored().get("best")
-    if not found:
+    """The best trial, and the recipe that it had to beat, on the images that have not chosen it."""
+    stored = _stored()
+    if not stored.get("best"):
         return None  # an empty one would be shown as the object that it is
-    words = (
-        f"Best is trial {found['number']} (`{found['run']}`): {found['judged_acc']:.4f} on the images that judged it"
-    )
+    lines = [_measured("Best is", stored["best"])]
+    if stored["recipe"] and stored["recipe"]["number"] != stored["best"]["number"]:
+        lines.append(_measured("The recipe is", stored["recipe"]))
+    return Markdown(" ".join(lines))
+
+
+def _measured(words: str, found: dict[str, Any]) -> str:
+    words += f" trial {found['number']} (`{found['run']}`): {found['judged_acc']:.4f} on the images that judge"
     if found["held_out_acc"] is None:
-        return Markdown(f"{words}; its run was not at hand to be measured on the others.")
-    return Markdown(f"{words}, {found['held_out_acc']:.4f} on the 5,000 others.")
+        return f"{words}; its run was not at hand to be measured on the others."
+    return f"{words}, {found['held_out_acc']:.4f} on the 5,000 others."
 
 
 def importances() -> SVG | None:

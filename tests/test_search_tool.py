@@ -52,6 +52,28 @@ def test_trials_add_up(folder: Path) -> None:
     assert row["recipe"]["test_examples"] == found["judged_by"]
     assert {"numpy", "python"} <= row["versions"].keys()
     assert found["best"]["judged_acc"] == max(trial["test_accs"][-1] for trial in found["trials"])
+    assert (found["recipe"]["number"], found["recipe"]["judged_acc"]) == (0, first["trials"][0]["test_accs"][-1])
+
+
+@pytest.mark.parametrize(
+    ("told", "epochs", "attrs", "expected"),
+    [
+        ("COMPLETE", 3, {}, "COMPLETE"),
+        ("COMPLETE", 1, {}, "DIVERGED"),  # it ended by itself before its last epoch
+        ("PRUNED", 1, {}, "PRUNED"),
+        ("FAIL", 1, {"cut_off": "runs/a"}, "CUT OFF"),
+    ],
+)
+def test_a_trial_is_named_by_how_it_ended(
+    monkeypatch: pytest.MonkeyPatch, told: str, epochs: int, attrs: dict[str, Any], expected: str
+) -> None:
+    optuna = pytest.importorskip("optuna")
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    state = optuna.trial.TrialState[told]
+    values = dict.fromkeys(range(1, epochs + 1), 0.5)
+    value = 0.5 if told == "COMPLETE" else None
+    trial = optuna.trial.create_trial(state=state, value=value, intermediate_values=values, user_attrs=attrs)
+    assert importlib.import_module("search")._row(trial, 3)["state"] == expected
 
 
 def trained_beyond(folder: Path, epochs: int) -> list[dict[str, Any]]:

@@ -86,12 +86,17 @@ def test_the_search_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     trial = {"number": 0, "state": "COMPLETE", "params": {"lr": 0.1}, "test_accs": [0.5, 0.75], "run": "run-0"}
     trial |= {"versions": {"torch": "9"}, "machine": {"processor": "X", "cores": 1}, "backend": "torch"}
     trial |= {"precision": "fp32", "train_examples": 640}
-    best = {"number": 0, "run": "run-0", "judged_acc": 0.75, "held_out_acc": 0.7}
+    recipe = {"number": 0, "run": "run-0", "judged_acc": 0.75, "held_out_acc": 0.7}
+    best = {"number": 2, "run": "run-1", "judged_acc": 0.76, "held_out_acc": None}
     known = {"arch": "nin-mnist", "epochs": 2, "judged_by": 5000, "first": {"lr": 0.1}, "importances": {"lr": 1.0}}
-    (tmp_path / "some.json").write_text(json.dumps({**known, "trials": [trial], "best": best}))
+    (tmp_path / "some.json").write_text(json.dumps({**known, "trials": [trial], "best": best, "recipe": recipe}))
     monkeypatch.setattr(search, "STORE", tmp_path / "some.json")
     assert "| 0 | complete | 0.1 | 0.500 0.750 |" in search.trials().data
     assert "Run directories: `run-0`." in search.trials().data
-    assert "0.7500 on the images that judged it, 0.7000 on the 5,000 others" in search.best().data
+    told = search.best().data
+    assert told.startswith("Best is trial 2 (`run-1`): 0.7600 on the images that judge; its run was not at hand")
+    assert told.endswith(
+        "The recipe is trial 0 (`run-0`): 0.7500 on the images that judge, 0.7000 on the 5,000 others."
+    )
     assert "best so far" in search.history().data
     assert "importance" in search.importances().data

@@ -191,15 +191,18 @@ def export(study: optuna.Study, options: argparse.Namespace) -> dict[str, Any]:
         "epochs": options.epochs,
         "judged_by": JUDGED,
         "first": FIRST,
-        "trials": [_row(trial) for trial in trials],
+        "trials": [_row(trial, options.epochs) for trial in trials],
         "importances": importances(study) if len(complete) > 3 else {},
-        "best": _best(study.best_trial, options) if complete else None,
+        "recipe": next((_measured(trial, options) for trial in complete if trial.params == FIRST), None),
+        "best": _measured(study.best_trial, options) if complete else None,
     }
 
 
-def _row(trial: FrozenTrial) -> dict[str, Any]:
+def _row(trial: FrozenTrial, epochs: int) -> dict[str, Any]:
     attrs = trial.user_attrs
-    state = "CUT OFF" if CUT_OFF in attrs else trial.state.name
+    # Who ends by itself before the last epoch has diverged; Optuna's sampler has to learn from such a one, too.
+    is_diverged = trial.state is TrialState.COMPLETE and len(trial.intermediate_values) < epochs
+    state = "CUT OFF" if CUT_OFF in attrs else "DIVERGED" if is_diverged else trial.state.name
     names = ("versions", "machine", "backend", "precision", "train_examples", "seconds", "recipe", GOES_ON)
     facts = {name: attrs.get(name) for name in names}
     accuracies = [value for _, value in sorted(trial.intermediate_values.items())]
@@ -214,7 +217,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def _best(trial: FrozenTrial, options: argparse.Namespace) -> dict[str, Any]:
+def _measured(trial: FrozenTrial, options: argparse.Namespace) -> dict[str, Any]:
     """Its accuracy on the test images that judged the trials, and on the others: None where its run is elsewhere."""
     run = trial.user_attrs.get("run_dir", "")
     found: dict[str, Any] = {"number": trial.number, "params": trial.params, "run": Path(run).name}
