@@ -92,6 +92,13 @@ def _seeds(seeds: Sequence[int]) -> str:
     return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
+def _epochs(group: Group) -> str:
+    """As many as are asked for, or how far its runs went: 2 of 10."""
+    asked = str(group.asked[0].recipe["epochs"])
+    went = dict.fromkeys(str(len(values)) for values in group.values("test_accs"))
+    return asked if set(went) <= {asked} else f"{', '.join(went)} of {asked}"
+
+
 def _per_run(count: Callable[[Row], int]) -> Callable[[Group], str]:
     return lambda group: str(sum(map(count, group.rows))) if group.rows else NOT_RUN
 
@@ -100,7 +107,7 @@ COLUMNS: dict[str, Callable[[Group], str]] = {
     "parameters": lambda group: f"{group.asked[0].architecture.parameters:,}",
     "multiply-adds": lambda group: f"{group.asked[0].architecture.multiply_adds:,}",
     "framework": lambda group: group.backend,
-    "epochs": lambda group: str(group.asked[0].recipe["epochs"]),
+    "epochs": _epochs,
     "runs": lambda group: f"{len(group.rows)} of {len(group.asked)}",
     "seeds": lambda group: _seeds(group.values("seed")) or NOT_RUN,
     "precision": lambda group: _counted(group.values("precision")) if group.rows else NOT_RUN,

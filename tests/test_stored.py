@@ -59,6 +59,14 @@ def test_a_table_and_what_it_comes_from(two_of_three: Any) -> None:
     assert two_of_three.value("some", "one", "images/s") == "100 (100 to 100)"
 
 
+@pytest.mark.parametrize(("went", "expected"), [([], "2"), ([2, 2], "2"), ([1], "1 of 2"), ([2, 1, 2], "2, 1 of 2")])
+def test_how_many_epochs(two_of_three: Any, went: list[int], expected: str) -> None:
+    """Runs that stopped where they had enough are not shown as whole ones."""
+    (group,) = two_of_three.groups("some")
+    group.rows[:] = [{"test_accs": [0.5] * count} for count in went]
+    assert two_of_three.COLUMNS["epochs"](group) == expected
+
+
 def test_pictures(two_of_three: Any) -> None:
     assert "one, n = 2" in two_of_three.picture("some", both=True).data
     assert "test accuracy" in two_of_three.picture("some", "images/s").data

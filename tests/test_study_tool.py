@@ -99,8 +99,27 @@ def test_a_run_that_was_cut_off_is_resumed(study: Path, modules: Any) -> None:
 def test_accurate_enough_and_it_says_so(study: Path) -> None:
     run_tool(study, "--only", "some", "--enough", 0.01, "--", "--epochs", 2000)
     (row,) = rows(study)
-    assert (row["status"], row["enough"], row["epochs"]) == ("enough", 0.01, 2000)
+    assert (row["status"], row["enough"], row["epochs"]) == ("enough", {"test_acc": 0.01}, 2000)
     assert 1 <= len(row["test_accs"]) < 2000
+
+
+def test_epochs_enough_and_on_from_there(study: Path) -> None:
+    """A run that stopped after one epoch of three is not run again, and goes on once more is asked of it."""
+    entry = yaml.safe_load(study.read_text())
+    entry |= {"train": {**TRAIN, "epochs": 3}, "cases": {"begun": {"enough": {"epochs": 1}}}}
+    study.write_text(yaml.safe_dump(entry))
+    run_tool(study)
+    (begun,) = rows(study)
+    assert (begun["status"], begun["enough"], begun["epochs"]) == ("enough", {"epochs": 1}, 3)
+    assert 1 <= len(begun["test_accs"]) < 3
+    run_tool(study)
+    assert rows(study) == [begun]
+    study.write_text(yaml.safe_dump({**entry, "cases": {"begun": {}}}))
+    run_tool(study)
+    (whole,) = rows(study)
+    assert (whole["run"], whole["status"], whole["resumed"]) == (begun["run"], "done", 1)
+    assert whole["test_accs"][: len(begun["test_accs"])] == begun["test_accs"]
+    assert len(whole["test_accs"]) == 3
 
 
 def test_runs_taken_from_a_folder(study: Path, tmp_path: Path) -> None:
@@ -154,6 +173,7 @@ def test_a_directory_of_another_run_is_left_alone(study: Path) -> None:
         ({"train": {"epoch": 2}}, "--epoch"),
         ({"train": {"seed": 2}}, "seed"),
         ({"arch": "nin-mnits"}, "nin-mnist"),
+        ({"enough": {"epochs": 0}}, "enough.epochs"),
     ],
 )
 def test_a_file_that_is_wrong(study: Path, modules: Any, change: dict[str, Any], said: str) -> None:

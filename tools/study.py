@@ -14,10 +14,11 @@ import statistics
 import sys
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from study_file import Study, StudyRun, read_study
-from study_rows import Row, Rows, best, is_over, row_of
+from study_rows import Row, Rows, has_enough, is_over, row_of
 from study_run import RunFailed, go_on
 
 from nin_multi.cli.train_words import parse_seeds
@@ -36,10 +37,9 @@ def main() -> int:
         study = read_study(path, _extra(more))
         rows = Rows(options.json or path.with_suffix(".json"), study.name)
         asked = _chosen(study, options)
-        enough = study.entry.enough if options.enough is None else options.enough
         if options.take is not None:
-            _take(options.take, asked, rows, enough)
-        failed = _run_all(asked, rows, options, enough)
+            _take(options.take, asked, rows)
+        failed = _run_all(asked, rows, options)
     except NinMultiError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
@@ -81,8 +81,9 @@ def _chosen(study: Study, options: argparse.Namespace) -> list[StudyRun]:
     if unknown := sorted(set(cases) - set(study.entry.cases)):
         there = ", ".join(study.entry.cases)
         raise UsageError(f"--only: expected cases of {study.path} ({there}), got {unknown[0]!r}")
+    more = {} if options.enough is None else {"test_acc": options.enough}
     return [
-        one
+        replace(one, enough=one.enough.model_copy(update=more))
         for one in study.wanted()
         if one.case in cases
         and (backends is None or one.backend in backends)
@@ -90,7 +91,7 @@ def _chosen(study: Study, options: argparse.Namespace) -> list[StudyRun]:
     ]
 
 
-def _run_all(asked: list[StudyRun], rows: Rows, options: argparse.Namespace, enough: float | None) -> int:
+def _run_all(asked: list[StudyRun], rows: Rows, options: argparse.Namespace) -> int:
     """As long as there is time; how many failed."""
     ends, failed = time.monotonic() + 60 * options.minutes, 0
     for wanted in asked:
@@ -103,34 +104,33 @@ def _run_all(asked: list[StudyRun], rows: Rows, options: argparse.Namespace, eno
             print(f"{row['run']}: the same run, from another study", flush=True)
             continue
         try:
-            _run(wanted, options.out / "runs" / wanted.run_name, rows, left, enough)
+            _run(wanted, options.out / "runs" / wanted.run_name, rows, left)
         except RunFailed as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             failed += 1
     return failed
 
 
-def _run(wanted: StudyRun, run: Path, rows: Rows, seconds: float, enough: float | None) -> None:
+def _run(wanted: StudyRun, run: Path, rows: Rows, seconds: float) -> None:
     if (run / "run.json").exists() and (other := differences(wanted, run)):
         raise RunFailed(f"{run} holds another run ({'; '.join(other)}): remove it, or choose another --out")
-    if not is_over(run, enough):
+    if not is_over(run, wanted.enough):
         began = time.monotonic()
-        ended = go_on(run, wanted.arguments(), seconds, lambda: enough is not None and best(run) >= enough)
+        ended = go_on(run, wanted.arguments(), seconds, lambda: has_enough(run, wanted.enough))
         took = time.monotonic() - began
         print(f"{run.name}: {ended['status']}, test acc {ended['test_acc']}, {took:.0f} s", flush=True)
-    if is_over(run, enough):
-        rows.add(wanted, row_of(wanted, run, enough))
+    if is_over(run, wanted.enough):
+        rows.add(wanted, row_of(wanted, run))
 
 
-def _take(folder: Path, asked: list[StudyRun], rows: Rows, enough: float | None) -> None:
+def _take(folder: Path, asked: list[StudyRun], rows: Rows) -> None:
     """A line for each directory: added to which case, or why not."""
     for run in sorted(path.parent for path in folder.glob("*/run.json")):
-        if not is_over(run, enough):
-            print(f"{run.name}: not over yet")
-            continue
         matching = [wanted for wanted in asked if not differences(wanted, run)]
         for wanted in matching:
-            if rows.add(wanted, row_of(wanted, run, enough)):
+            if not is_over(run, wanted.enough):
+                print(f"{run.name}: not over yet")
+            elif rows.add(wanted, row_of(wanted, run)):
                 print(f"{run.name}: added to {wanted.case}")
             else:
                 known = rows.find(wanted)

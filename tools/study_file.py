@@ -4,15 +4,15 @@ question: Does a smaller dropout pay?
 arch: nin-mnist                                 # of the zoo, or a file beside this one
 train: {recipe: dependable, epochs: 2}          # options of `train`, for every case
 backends: {torch: 0-4, mxnet: 0}                # seeds: FIRST-LAST, or one
-enough: 0.9                                     # a run may stop at this test accuracy; left out: never
+enough: {test_acc: 0.9}                         # a run may stop there, or after so many {epochs: 2}; left out: never
 cases:
 half: {}
-fifth: {train: {dropout-rate: 0.2}}           # a case may have its own arch, train and backends
+fifth: {train: {dropout-rate: 0.2}}           # a case may have its own arch, train, backends and enough
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +34,20 @@ def _seeds(value: Any) -> Any:
     return value
 
 
+class Enough(BaseModel):
+    """When a run may stop before its last epoch: at this test accuracy, or after so many epochs."""
+
+    model_config = ConfigDict(extra="forbid")
+    test_acc: float | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
+
+    def is_reached(self, test_accs: Sequence[float | None]) -> bool:
+        """By the test accuracies after each epoch so far."""
+        best = max((value or 0.0 for value in test_accs), default=0.0)
+        is_accurate = self.test_acc is not None and bool(test_accs) and best >= self.test_acc
+        return is_accurate or (self.epochs is not None and len(test_accs) >= self.epochs)
+
+
 class CaseEntry(BaseModel):
     """What a case has of its own."""
 
@@ -41,6 +55,7 @@ class CaseEntry(BaseModel):
     arch: str | None = None
     train: Options = {}
     backends: dict[str, range] | None = None
+    enough: Enough | None = None
     _parse = field_validator("backends", mode="before")(_seeds)
 
 
@@ -52,7 +67,7 @@ class StudyEntry(BaseModel):
     arch: str = "nin-mnist"
     train: Options = {}
     backends: dict[str, range] = {"torch": range(1)}
-    enough: float | None = None
+    enough: Enough = Enough()
     cases: Annotated[dict[Name, CaseEntry], Field(min_length=1)]
     _parse = field_validator("backends", mode="before")(_seeds)
 
@@ -64,6 +79,7 @@ class StudyRun(Wanted):
     study: str
     case: str
     precision: str | None  # None: the framework's first
+    enough: Enough
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -100,7 +116,13 @@ class Study:
         options = {"dataset": "fashion-mnist", "tune": "off", **self.entry.train, **case.train, **self.extra}
         made = wanted_run(backend, seed, beside(self.path, case.arch or self.entry.arch), options)
         precision = options.get("precision")
-        return StudyRun(**vars(made), study=self.name, case=name, precision=precision and str(precision))
+        return StudyRun(
+            **vars(made),
+            study=self.name,
+            case=name,
+            precision=precision and str(precision),
+            enough=case.enough or self.entry.enough,
+        )
 
 
 def read_study(path: Path, extra: Mapping[str, Any] | None = None) -> Study:

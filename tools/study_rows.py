@@ -1,4 +1,6 @@
-"""The rows of a study's results, docs/studies/NAME.json: made of run directories, added, never replaced.
+"""The rows of a study's results, docs/studies/NAME.json: made of run directories, and added.
+
+A row stays as it is, but for one of a run that had stopped where it had enough, once that run has gone further.
 
 The file is kept in git, a row a line, so that what several machines ran merges.
 """
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from study_file import StudyRun
+from study_file import Enough, StudyRun
 
 from nin_multi.files import write_bytes
 from nin_multi.training.run_directory import RunDirectory
@@ -24,19 +26,17 @@ _RESULT = (
 )
 
 
-def is_over(run: Path, enough: float | None) -> bool:
-    """Whether a run is done, has diverged, or was accurate enough after an epoch."""
+def is_over(run: Path, enough: Enough) -> bool:
+    """Whether a run is done, has diverged, or had enough after an epoch."""
     if not (run / "run.json").exists():
         return False
-    directory = RunDirectory.open(run)
-    result = directory.result()
-    has_enough = enough is not None and bool(result) and best(run) >= enough
-    return result.get("status") in ("done", "diverged") or has_enough
+    result = RunDirectory.open(run).result()
+    return result.get("status") in ("done", "diverged") or (bool(result) and has_enough(run, enough))
 
 
-def best(run: Path) -> float:
-    """The highest test accuracy after an epoch so far; 0 before the first."""
-    return max((end["test_acc"] or 0.0 for end in ends(run)), default=0.0)
+def has_enough(run: Path, enough: Enough) -> bool:
+    """Whether it may stop, by the epochs that it has had so far."""
+    return enough.is_reached([end["test_acc"] for end in ends(run)])
 
 
 def ends(run: Path) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ def ends(run: Path) -> list[dict[str, Any]]:
     return [event for event in RunDirectory.open(run).events() if event.get("event") == "epoch"]
 
 
-def row_of(wanted: StudyRun, run: Path, enough: float | None) -> Row:
+def row_of(wanted: StudyRun, run: Path) -> Row:
     """The row of a run that is over. `status` is "done", "diverged", or "enough" where it was stopped for that."""
     directory = RunDirectory.open(run)
     facts, result, epochs = directory.facts(), directory.result(), ends(run)
@@ -58,7 +58,7 @@ def row_of(wanted: StudyRun, run: Path, enough: float | None) -> Row:
         row[name] = [_rounded(end[key]) for end in epochs]
     row["seconds"] = [_rounded(end["seconds"], 1) for end in epochs]
     if row["status"] == "interrupted":  # `is_over` said that it may count
-        row |= {"status": "enough", "enough": enough}
+        row |= {"status": "enough", "enough": wanted.enough.model_dump(exclude_none=True)}
     row |= {"parameters": wanted.architecture.parameters, "multiply_adds": wanted.architecture.multiply_adds}
     row |= {"versions": last["versions"], "device": last["device"], "tuning": last["tuning"]}
     row["machine"] = {name: last["machine"][name] for name in _MACHINE if name in last["machine"]}
@@ -81,8 +81,8 @@ class Rows:
         return list(json.loads(self.path.read_text(encoding="utf-8"))["rows"]) if self.path.exists() else []
 
     def find(self, wanted: StudyRun) -> Row | None:
-        """The row of just this run, whatever precision it was computed in."""
-        return next((row for row in self.read() if answers(row, wanted)), None)
+        """The row of just this run, whatever precision it was computed in, if it went as far as is asked for now."""
+        return next((row for row in self.read() if answers(row, wanted) and goes_as_far(row, wanted)), None)
 
     def borrow(self, wanted: StudyRun) -> Row | None:
         """The row of the same run in another study, with this case's name: it has its row here from then on."""
@@ -95,13 +95,12 @@ class Rows:
         return None
 
     def add(self, wanted: StudyRun, row: Row) -> bool:
-        """False, and nothing is changed, where such a run has its row: the first one stays."""
+        """False, and nothing is changed, where such a run has its row that goes as far: the first one stays."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".lock")):
-            rows = self.read()
-            if any(answers(other, wanted) for other in rows):
+            if self.find(wanted) is not None:
                 return False
-            self._write([*rows, row])
+            self._write([*(other for other in self.read() if not answers(other, wanted)), row])
         return True
 
     def _write(self, rows: Iterable[Row]) -> None:
@@ -115,3 +114,8 @@ def answers(row: Row, wanted: StudyRun) -> bool:
     key = row["case"], row["backend"], row["seed"]
     asked = wanted.recipe, wanted.net, wanted.dataset
     return key == wanted.key and (row["recipe"], row["net"], row["dataset"]) == asked
+
+
+def goes_as_far(row: Row, wanted: StudyRun) -> bool:
+    """Whether a row's run came to its end, or to where it may stop."""
+    return row["status"] != "enough" or wanted.enough.is_reached(row["test_accs"])
