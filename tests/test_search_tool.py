@@ -30,20 +30,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def search(folder: Path, *words: object) -> dict[str, Any]:
-    """The file of results after some more trials."""
-    command = [sys.executable, str(ROOT / "tools" / "search.py"), "--storage", "s/search.log", "--out", "s"]
-    command += ["--store", "search.json", "--backend", "numpy", "--precision", "fp64", "--arch", "tiny.yaml"]
+def run_tool(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tools" / "search.py"), "--out", "s", "--store", "search.json"]
+    command += ["--backend", "numpy", "--precision", "fp64", "--arch", "tiny.yaml"]
     command += ["--dataset", "synthetic", "--train-examples", "40", *map(str, words)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+def search(folder: Path, *words: object, storage: str = "s/search.log") -> dict[str, Any]:
+    """The file of results after some more trials."""
+    done = run_tool(folder, "--storage", storage, *words)
     assert done.returncode == 0, done.stderr
     return dict(json.loads((folder / "search.json").read_text()))
 
 
 def test_trials_add_up(folder: Path) -> None:
-    first = search(folder, "--trials", 1, "--epochs", 2)
+    """In a database, as several machines would use one."""
+    first = search(folder, "--trials", 1, "--epochs", 2, storage="sqlite:///trials.db")
     assert first["trials"][0]["params"] == first["first"]  # the dependable recipe is what has to be beaten
-    found = search(folder, "--trials", 1, "--epochs", 2)
+    found = search(folder, "--trials", 1, "--epochs", 2, storage="sqlite:///trials.db")
     assert found["trials"][0] == first["trials"][0]
     assert [trial["number"] for trial in found["trials"]] == [0, 1]
     row = found["trials"][1]
@@ -74,6 +79,24 @@ def test_a_trial_is_named_by_how_it_ended(
     value = 0.5 if told == "COMPLETE" else None
     trial = optuna.trial.create_trial(state=state, value=value, intermediate_values=values, user_attrs=attrs)
     assert importlib.import_module("search")._row(trial, 3)["state"] == expected
+
+
+@pytest.mark.parametrize(
+    ("storage", "said"),
+    [
+        ("tiny.yaml", "--storage tiny.yaml: expected a new file or one that a search has made"),
+        (".", "--storage .: cannot be used (Is a directory)"),
+        ("sqlite:///no/folder.db", "sqlite:///no/folder.db: the database cannot be used: unable to open database file"),
+        ("nosuch://me:secret@host/x", "nosuch://me:***@host/x: the database cannot be used: Can't load plugin"),
+    ],
+)
+def test_a_storage_that_cannot_be_used(folder: Path, storage: str, said: str) -> None:
+    done = run_tool(folder, "--storage", storage, "--trials", 0)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "secret" not in done.stderr
+    assert not (folder / "search.json").exists()
 
 
 def trained_beyond(folder: Path, epochs: int) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -21,11 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from study_rows import ends
 from study_run import RunFailed, go_on
 
-from nin_multi.errors import NinMultiError
+from nin_multi.errors import NinMultiError, UsageError
 from nin_multi.files import write_json
 from nin_multi.training.recipe import RECIPES
 from nin_multi.training.run_directory import RunDirectory
@@ -41,16 +45,19 @@ def main() -> int:
     """Trials as long as there is time, then the file of all trials."""
     options = _options()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = open_study(options.storage, options.name)
-    deadline, done = time.monotonic() + 60 * options.minutes, 0
-    while done < options.trials and (left := deadline - time.monotonic()) > 0:
-        _enqueue_what_was_cut_off(study)
-        try:
+    try:
+        study = open_study(options.storage, options.name)
+        deadline, done = time.monotonic() + 60 * options.minutes, 0
+        while done < options.trials and (left := deadline - time.monotonic()) > 0:
+            _enqueue_what_was_cut_off(study)
             _try(study, options, left)
-        except (RunFailed, NinMultiError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        done += 1
+            done += 1
+    except RunFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except NinMultiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
     found = export(study, options)
     if found["trials"]:
         write_json(options.store, found)
@@ -76,14 +83,14 @@ def _options() -> argparse.Namespace:
 
 
 def open_study(storage: str, name: str) -> optuna.Study:
-    """The study of that name, made where there is none: in a file that many processes append to, or in a database."""
-    if "://" not in storage:
-        from optuna.storages.journal import JournalFileBackend, JournalStorage
+    """The study of that name, made where there is none. Raises UsageError where its storage cannot be reached."""
+    try:
+        return _open(_database(storage) if "://" in storage else _file(storage), name)
+    except OSError as error:
+        raise UsageError(f"--storage {storage}: cannot be used ({error.strerror})") from None
 
-        Path(storage).parent.mkdir(parents=True, exist_ok=True)
-        place: Any = JournalStorage(JournalFileBackend(storage))
-    else:
-        place = storage
+
+def _open(place: RDBStorage | JournalStorage, name: str) -> optuna.Study:
     # The first trials are not random: the recipe that is known to work is what the others have to beat.
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=0)
     study = optuna.create_study(
@@ -92,6 +99,35 @@ def open_study(storage: str, name: str) -> optuna.Study:
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(FIRST, skip_if_exists=True)
     return study
+
+
+def _file(path: str) -> JournalStorage:
+    """One that many processes append to."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return JournalStorage(JournalFileBackend(path))  # reads it
+    except (ValueError, LookupError, TypeError):
+        raise UsageError(f"--storage {path}: expected a new file or one that a search has made") from None
+
+
+def _database(address: str) -> RDBStorage:
+    """One that many machines share."""
+    where = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", address)  # no password on a screen
+    try:
+        try:
+            return RDBStorage(address)
+        except (IntegrityError, ProgrammingError):  # who begins at the same instant has just made the same tables
+            time.sleep(2.0)
+            return RDBStorage(address)
+    except ImportError as error:
+        module = getattr(error.__context__, "name", None) or "for that database"
+        raise UsageError(
+            f"--storage {where}: Python's module {module} is not installed; "
+            "for PostgreSQL: pip install 'psycopg[binary]'"
+        ) from None
+    except (SQLAlchemyError, ValueError) as error:
+        said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise UsageError(f"--storage {where}: the database cannot be used: {said}") from None
 
 
 def suggest(trial: Trial) -> dict[str, Any]:
