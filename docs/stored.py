@@ -94,9 +94,9 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _epochs(group: Group) -> str:
     """As many as are asked for, or how far its runs went: 2 of 10."""
-    asked = str(group.asked[0].recipe["epochs"])
-    went = dict.fromkeys(str(len(values)) for values in group.values("test_accs"))
-    return asked if set(went) <= {asked} else f"{', '.join(went)} of {asked}"
+    asked = group.asked[0].recipe["epochs"]
+    went = sorted({len(values) for values in group.values("test_accs")})
+    return str(asked) if went in ([], [asked]) else f"{', '.join(map(str, went))} of {asked}"
 
 
 def _per_run(count: Callable[[Row], int]) -> Callable[[Group], str]:

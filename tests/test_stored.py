@@ -59,7 +59,7 @@ def test_a_table_and_what_it_comes_from(two_of_three: Any) -> None:
     assert two_of_three.value("some", "one", "images/s") == "100 (100 to 100)"
 
 
-@pytest.mark.parametrize(("went", "expected"), [([], "2"), ([2, 2], "2"), ([1], "1 of 2"), ([2, 1, 2], "2, 1 of 2")])
+@pytest.mark.parametrize(("went", "expected"), [([], "2"), ([2, 2], "2"), ([1], "1 of 2"), ([2, 1, 2], "1, 2 of 2")])
 def test_how_many_epochs(two_of_three: Any, went: list[int], expected: str) -> None:
     """Runs that stopped where they had enough are not shown as whole ones."""
     (group,) = two_of_three.groups("some")
