@@ -48,7 +48,7 @@ def _result(run: Path, status: int, out: str) -> dict[str, Any]:
         result = {}
     if status in (0, 1, 143) and "status" in result:
         return result
-    if status == 143:  # told to leave before its first step: there is nothing yet
+    if status in (143, -signal.SIGTERM):  # told to leave before its first step or after its last: its directory knows
         return {"status": "interrupted", "test_acc": None}
     said = result.get("error", {}).get("message", "it said nothing")
     raise RunFailed(f"{run.name}: status {status}: {said}")
