@@ -114,10 +114,15 @@ def test_epochs_enough_and_on_from_there(study: Path) -> None:
     assert 1 <= len(begun["test_accs"]) < 300
     run_tool(study)
     assert rows(study) == [begun]
+    study.with_suffix(".json").unlink()
+    (study.parent / "study" / "runs" / begun["run"] / "result.json").unlink()  # as if it had been killed just then
+    run_tool(study)
+    (begun,) = rows(study)
+    assert (begun["status"], begun["resumed"]) == ("enough", 1)
     study.write_text(yaml.safe_dump({**entry, "cases": {"begun": {}}}))
     run_tool(study)
     (whole,) = rows(study)
-    assert (whole["run"], whole["status"], whole["resumed"]) == (begun["run"], "done", 1)
+    assert (whole["run"], whole["status"], whole["resumed"]) == (begun["run"], "done", 2)
     assert whole["test_accs"][: len(begun["test_accs"])] == begun["test_accs"]
     assert len(whole["test_accs"]) == 300
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from study_file import Study, StudyRun, read_study
-from study_rows import Row, Rows, has_enough, is_over, row_of
+from study_rows import Row, Rows, events, has_enough, is_over, row_of
 from study_run import RunFailed, go_on
 
 from nin_multi.cli.train_words import parse_seeds
@@ -115,8 +115,13 @@ def _run(wanted: StudyRun, run: Path, rows: Rows, seconds: float) -> None:
     if (run / "run.json").exists() and (other := differences(wanted, run)):
         raise RunFailed(f"{run} holds another run ({'; '.join(other)}): remove it, or choose another --out")
     if not is_over(run, wanted.enough):
-        began = time.monotonic()
-        ended = go_on(run, wanted.arguments(), seconds, lambda: has_enough(run, wanted.enough))
+        began, told = time.monotonic(), len(events(run))
+
+        def may_stop() -> bool:
+            # Not before it trains: one that had enough and was killed has no result yet, and would never get one.
+            return len(events(run)) > told and has_enough(run, wanted.enough)
+
+        ended = go_on(run, wanted.arguments(), seconds, may_stop)
         took = time.monotonic() - began
         print(f"{run.name}: {ended['status']}, test acc {ended['test_acc']}, {took:.0f} s", flush=True)
     if is_over(run, wanted.enough):

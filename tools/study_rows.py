@@ -40,10 +40,13 @@ def has_enough(run: Path, enough: Enough) -> bool:
 
 
 def ends(run: Path) -> list[dict[str, Any]]:
-    """The event at the end of each epoch; none where there is no run yet."""
-    if not (run / "run.json").exists():
-        return []
-    return [event for event in RunDirectory.open(run).events() if event.get("event") == "epoch"]
+    """The event at the end of each epoch."""
+    return [event for event in events(run) if event.get("event") == "epoch"]
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    """All that a run has told; nothing where there is no run yet."""
+    return RunDirectory.open(run).events() if (run / "run.json").exists() else []
 
 
 def row_of(wanted: StudyRun, run: Path) -> Row:
