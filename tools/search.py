@@ -87,7 +87,12 @@ def open_study(storage: str, name: str) -> optuna.Study:
     try:
         return _open(_database(storage) if "://" in storage else _file(storage), name)
     except OSError as error:
-        raise UsageError(f"--storage {storage}: cannot be used ({error.strerror})") from None
+        raise UsageError(f"--storage {_shown(storage)}: cannot be used ({error.strerror or error})") from None
+
+
+def _shown(storage: str) -> str:
+    """Without the password that a database's address may have."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
 
 
 def _open(place: RDBStorage | JournalStorage, name: str) -> optuna.Study:
@@ -112,7 +117,6 @@ def _file(path: str) -> JournalStorage:
 
 def _database(address: str) -> RDBStorage:
     """One that many machines share."""
-    where = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", address)  # no password on a screen
     try:
         try:
             return RDBStorage(address)
@@ -122,12 +126,12 @@ def _database(address: str) -> RDBStorage:
     except ImportError as error:
         module = getattr(error.__context__, "name", None) or "for that database"
         raise UsageError(
-            f"--storage {where}: Python's module {module} is not installed; "
+            f"--storage {_shown(address)}: Python's module {module} is not installed; "
             "for PostgreSQL: pip install 'psycopg[binary]'"
         ) from None
     except (SQLAlchemyError, ValueError) as error:
         said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise UsageError(f"--storage {where}: the database cannot be used: {said}") from None
+        raise UsageError(f"--storage {_shown(address)}: the database cannot be used: {said}") from None
 
 
 def suggest(trial: Trial) -> dict[str, Any]:
