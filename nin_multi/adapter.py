@@ -39,6 +39,7 @@ class Adapter(ABC):
 
     name: str
     precisions: tuple[str, ...]
+    bf16_sets: tuple[str, ...] = ()
     weights_suffixes: tuple[str, ...]
     relu_takes_an_index: bool
     warm_up_steps: int

@@ -144,6 +144,10 @@ class Backend(Protocol):
     def precisions(self) -> tuple[str, ...]:
         """What `build` takes, the default first."""
 
+    @property
+    def bf16_sets(self) -> tuple[str, ...]:
+        """The instruction sets, as `machine` names them, any of which makes bf16 fast on a CPU; empty: no bf16."""
+
     def version(self) -> str:
         """The framework's version. Raises BackendUnavailable where it cannot be imported."""
 

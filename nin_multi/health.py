@@ -56,7 +56,6 @@ def describe_machine() -> dict[str, Any]:
         "granted_cores": granted if granted < cores() else None,
         "available_memory_bytes": machine.available_memory_bytes(),
         "huge_pages": machine.huge_pages(),
-        "bf16_products": machine.has_bf16_products(),
         "load": machine.load(),
     }
 
@@ -73,10 +72,6 @@ def judge_machine(facts: Mapping[str, Any]) -> Iterator[Finding]:
         what = f"{facts['load']:.1f} processes have been computing on {facts['processors']} cores in the last minute"
         yield Finding("slow", "machine", what, "let them end first: speeds and stored choices would be wrong")
     yield _judge_memory(facts)
-    if facts["bf16_products"]:
-        yield Finding("ok", "machine", "the processor has bf16 products: --precision bf16 may be faster")
-    else:
-        yield Finding("ok", "machine", "bf16 products are emulated on this processor: fp32 is faster")
     if facts["huge_pages"] == "never":
         what, remedy = "transparent huge pages are off: large tensors fault in 4 kB at a time", "have them on madvise"
         yield Finding("slow", "machine", what, remedy)
@@ -105,6 +100,7 @@ def describe_backend(backend: Backend) -> dict[str, Any]:
         "reason": "",
         "version": backend.version(),
         "devices": list(backend.devices()),
+        "bf16": {"sets": list(backend.bf16_sets), "here": machine.has_any(backend.bf16_sets)},
         "environment": list(_variables(backend)),
         "facts": dict(backend.facts()),
         "requirements": list(_requirements(backend.name)),
@@ -114,7 +110,13 @@ def describe_backend(backend: Backend) -> dict[str, Any]:
 
 def unavailable(name: str, reason: str) -> dict[str, Any]:
     """As `describe_backend`, for one that cannot start."""
-    nothing: dict[str, Any] = {"environment": [], "facts": {}, "requirements": list(_requirements(name)), "tunings": []}
+    nothing: dict[str, Any] = {
+        "bf16": {"sets": [], "here": False},
+        "environment": [],
+        "facts": {},
+        "requirements": list(_requirements(name)),
+        "tunings": [],
+    }
     return {"name": name, "status": "unavailable", "reason": reason, "version": None, "devices": [], **nothing}
 
 
@@ -191,6 +193,10 @@ def judge_backend(row: Mapping[str, Any], *, named: bool) -> Iterator[Finding]:
             yield Finding("wrong", name, what, f"pip install -c constraints.txt 'nin-multi[{name}]'")
     yield from _judge_variables(row)
     yield from _judge_threads(row)
+    if row["bf16"]["here"]:
+        yield Finding("ok", name, "--precision bf16 may be faster: the processor has the instructions for it")
+    elif wanted := row["bf16"]["sets"]:
+        yield Finding("ok", name, f"bf16 is no faster than fp32 on this processor: it wants {' or '.join(wanted)}")
     for library in ("oneDNN",):
         if row["facts"].get(library) == "no":
             yield Finding("slow", name, f"built without {library}", "install a build that has it")

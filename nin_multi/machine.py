@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -34,9 +34,9 @@ def describe() -> dict[str, object]:
     }
 
 
-def has_bf16_products() -> bool:
-    """Whether the processor multiplies bfloat16 itself; without, frameworks emulate it, far slower than float32."""
-    return bool({"avx512_bf16", "amx_bf16"} & _processor()[1])
+def has_any(sets: Iterable[str]) -> bool:
+    """Whether the processor has one of these instruction sets."""
+    return not _processor()[1].isdisjoint(sets)
 
 
 def versions(backend: str, framework_version: str) -> dict[str, str]:

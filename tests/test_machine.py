@@ -42,9 +42,11 @@ def test_memory_and_instruction_sets_are_the_kernels() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs /proc")
-def test_bf16_products() -> None:
+def test_instruction_sets() -> None:
     words = set(Path("/proc/cpuinfo").read_text().split())
-    assert machine.has_bf16_products() is any(word in words for word in ("avx512_bf16", "amx_bf16"))
+    for sets in (("avx512_bf16", "amx_bf16"), ("amx_bf16",), ("fpu", "amx_bf16"), ("asimd",)):
+        assert machine.has_any(sets) is any(name in words for name in sets), sets
+    assert not machine.has_any(())
 
 
 def test_it_names_no_person_and_no_host() -> None:

@@ -43,6 +43,7 @@ def test_every_adapter_loads_and_carries_its_name(name: str) -> None:
     backend = registry.load(name)
     assert backend.name == name
     assert backend.precisions
+    assert bool(backend.bf16_sets) is ("bf16" in backend.precisions)
     assert all(isinstance(k, str) and isinstance(v, str) for k, v in backend.environment().items())
 
 

@@ -22,6 +22,7 @@ class MindSporeBackend(Adapter):
 
     name = "mindspore"
     precisions = ("fp32", "bf16")
+    bf16_sets = ("amx_bf16",)  # oneDNN rounds operands in float32 for AMX alone, whatever it is allowed
     weights_suffixes = (".ckpt",)
     relu_takes_an_index = True
     memory_words = (

@@ -23,6 +23,7 @@ class TorchBackend(Adapter):
 
     name = "torch"
     precisions = ("fp32", "bf16")
+    bf16_sets = ("avx512_bf16", "amx_bf16")  # without, it emulates them, far slower than float32
     weights_suffixes = (".pt", ".pth")
     relu_takes_an_index = True
     warm_up_steps = 3

@@ -42,6 +42,7 @@ class NumpyBackend:
 
     name = "numpy"
     precisions = ("fp64",)
+    bf16_sets = ()
     weights_suffixes = ()
     relu_takes_an_index = True
 

@@ -106,12 +106,14 @@ def header(job: Job, choice: Choice, speed: float, progress: Progress, directory
     train, test = len(data.train.labels), len(data.test.labels)
     _, height, width = architecture.input
     seconds = seconds_left(job, speed, progress)
-    has_bf16 = job.device != "cpu" or machine.has_bf16_products()
+    has_bf16 = job.device != "cpu" or machine.has_any(job.backend.bf16_sets)
     choices = faster_choices(architecture, recipe, seconds, train)
     if choices and job.precision == "fp32" and "bf16" in job.backend.precisions and has_bf16:
         choices.append("--precision bf16")
+    remarks = [f"  faster: {choice}" for choice in choices]
     if job.precision == "bf16" and not has_bf16:
-        choices.append("--precision fp32: this processor has no bf16 products and emulates them")
+        wanted = " or ".join(job.backend.bf16_sets)
+        remarks.append(f"  bf16 is no faster than fp32 on this processor: {job.backend.name} wants {wanted}")
     workers = f" for each of {job.group.size} workers" if job.group.size > 1 else ""
     begun = f", from step {progress.step:,}" if progress.step else ""
     return [
@@ -122,8 +124,8 @@ def header(job: Job, choice: Choice, speed: float, progress: Progress, directory
         f"{_count(recipe.epochs, 'epoch')} of {_count(progress.steps_per_epoch, 'step')}, batch {recipe.batch_size}, "
         f"{_choices(recipe)}, seed {recipe.seed}{begun}; run directory {directory.path}",
         *([f"tuning: {told}"] if (told := choice.show()) else []),
-        f"measured {speed:.1f} images/s: this will take about {duration(seconds)}"
-        + ("".join(f"\n  faster: {choice}" for choice in choices)),
+        f"measured {speed:.1f} images/s: this will take about {duration(seconds)}",
+        *remarks,
     ]
 
 

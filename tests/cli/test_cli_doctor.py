@@ -12,7 +12,7 @@ from nin_multi import health, machine, tuning_store
 from nin_multi.tuning_store import Found, remember
 
 ROW = {
-    *("name", "status", "reason", "version", "devices", "environment", "facts", "requirements", "tunings"),
+    *("name", "status", "reason", "version", "devices", "bf16", "environment", "facts", "requirements", "tunings"),
 }  # the contract; more may be there
 
 
@@ -27,7 +27,7 @@ def test_json(nin) -> None:
     assert answer.keys() == {"findings", "machine", "backends"}
     assert answer["machine"].keys() >= {
         *("processor", "instruction_sets", "cores", "memory_bytes", "available_memory_bytes", "huge_pages"),
-        *("bf16_products", "granted_cores", "load"),
+        *("granted_cores", "load"),
     }
     (row,) = answer["backends"]
     assert row.keys() >= ROW
@@ -38,14 +38,12 @@ def test_json(nin) -> None:
     assert all(one["remedy"] for one in answer["findings"] if one["verdict"] in ("slow", "wrong"))
 
 
-def test_for_people(nin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "has_bf16_products", lambda: False)
+def test_for_people(nin) -> None:
     found = nin("doctor", "--backend", "numpy")
     assert found.status == 0
     lines = found.out.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert lines[0].startswith("ok      machine: ")
-    assert "bf16 products are emulated" in found.out
     assert "train --tune now" in lines[-1]  # nothing is stored
 
 
@@ -84,7 +82,7 @@ def test_a_missing_framework_that_nobody_named_is_only_absent() -> None:
 
 def _row(**changed: Any) -> dict[str, Any]:
     ok = {"name": "mine", "status": "ok", "reason": "", "version": "1", "devices": ["cpu"], "environment": []}
-    return {**ok, "facts": {}, "requirements": [], "tunings": [], **changed}
+    return {**ok, "bf16": {"sets": [], "here": False}, "facts": {}, "requirements": [], "tunings": [], **changed}
 
 
 def _variable(name: str, asked: str | None, actual: str | None, by_user: bool = False) -> dict[str, Any]:
@@ -113,6 +111,15 @@ class TestBackends:
         ((found, what, _),) = _judged(facts={"threads": threads})
         assert found == verdict
         assert what == f"threads it computes with: {threads}, cores it may use: 4"
+
+    def test_bf16(self) -> None:
+        (fast,) = _judged(bf16={"sets": ["some", "other"], "here": True})
+        assert fast[0] == "ok"
+        assert fast[1].startswith("--precision bf16 may be faster")
+        (slow,) = _judged(bf16={"sets": ["some", "other"], "here": False})
+        assert slow[0] == "ok"
+        assert "no faster" in slow[1]
+        assert slow[1].endswith("wants some or other")
 
     def test_versions(self) -> None:
         fits = {"name": "frame", "wanted": ">=2", "installed": "2.1", "fits": True}
@@ -154,7 +161,6 @@ class TestMachine:
         "memory_bytes": 16e9,
         "available_memory_bytes": 12e9,
         "huge_pages": "madvise",
-        "bf16_products": True,
         "load": 0.5,
     }
 

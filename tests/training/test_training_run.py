@@ -16,16 +16,19 @@ import pytest
 from safetensors.numpy import load_file
 
 from nin_multi import machine
+from nin_multi.architecture_file import load_architecture
 from nin_multi.data import Dataset, synthetic_dataset
 from nin_multi.errors import BackendUnavailable, DataError
 from nin_multi.oracle import NumpyBackend
 from nin_multi.spec import Architecture
 from nin_multi.training.display import Silent
 from nin_multi.training.job import Job
-from nin_multi.training.progress import Progress
+from nin_multi.training.preparation import header
+from nin_multi.training.progress import Progress, start
 from nin_multi.training.recipe import Recipe
 from nin_multi.training.run import train
 from nin_multi.training.run_directory import RunDirectory
+from nin_multi.tuning import Choice
 
 FILES = {"run.json", "events.jsonl", "result.json", "weights.safetensors", "curve.svg", "lock"}
 CHECKPOINTS = {"checkpoints"}  # from the end of the first epoch on, or from an interruption
@@ -214,6 +217,31 @@ def test_the_header_tells_what_will_happen(make_run) -> None:
         assert fact in text
     assert re.search(r"2 epochs of 7 steps, batch 10, learning rate 0\.1, seed 0; run directory .*/run$", text, re.M)
     assert re.search(r"measured \d+\.\d images/s: this will take about [1-9]\d* s$", text, re.M)
+
+
+@pytest.mark.parametrize(
+    ("precision", "has", "device", "remark"),
+    [
+        ("fp32", True, "cpu", "  faster: --precision bf16"),
+        ("fp32", False, "cpu", None),
+        ("fp32", False, "cuda:0", "  faster: --precision bf16"),
+        ("bf16", True, "cpu", None),
+        ("bf16", False, "cpu", "  bf16 is no faster than fp32 on this processor: numpy wants some or other"),
+        ("bf16", False, "cuda:0", None),
+    ],
+)
+def test_the_header_advises_bf16_where_the_framework_gains_by_it(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch, precision: str, has: bool,
+    device: str, remark: str | None,
+) -> None:  # fmt: skip
+    class Backend(NumpyBackend):
+        precisions = ("fp32", "bf16")
+        bf16_sets = ("some", "other")
+
+    monkeypatch.setattr(machine, "has_any", lambda sets: has and sets == ("some", "other"))
+    job = Job(Backend(), device, precision, load_architecture("nin"), data, Recipe(epochs=500))
+    lines = header(job, Choice({}, {}), 1.0, start(data, job.recipe), RunDirectory(tmp_path))
+    assert [line for line in lines if line.startswith("  ") and "bf16" in line] == ([remark] if remark else [])
 
 
 class TestInterrupted:
