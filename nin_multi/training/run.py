@@ -138,7 +138,7 @@ class Run:
                         status = {"status": "interrupted", "signal": self.signal}
                 except NotFinite as error:
                     status = {"status": "diverged", "reason": self._reason(error), "layer": error.layer}
-            return self._finish(status)
+                return self._finish(status)  # a first signal lets it be written
         except RunError as error:  # a full disk, a folder that is gone
             raise RunError(self._kept(f"{error}\n")) from None
         except OutOfMemory as error:

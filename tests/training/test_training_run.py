@@ -18,9 +18,11 @@ from safetensors.numpy import load_file
 from nin_multi import machine
 from nin_multi.architecture_file import load_architecture
 from nin_multi.data import Dataset, synthetic_dataset
+from nin_multi.drawing.curve import draw_curve
 from nin_multi.errors import BackendUnavailable, DataError
 from nin_multi.oracle import NumpyBackend
 from nin_multi.spec import Architecture
+from nin_multi.training import run as run_module
 from nin_multi.training.display import Silent
 from nin_multi.training.job import Job
 from nin_multi.training.preparation import header
@@ -280,6 +282,21 @@ class TestInterrupted:
         with pytest.raises(KeyboardInterrupt):
             make_run(display=At(3, twice))
         assert not (tmp_path / "run" / "result.json").exists()
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_while_the_last_files_are_written_nothing_is_lost(
+        self, make_run, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        def draw_and_be_told(*given: Any) -> bytes:
+            signal.raise_signal(number)
+            return draw_curve(*given)
+
+        monkeypatch.setattr(run_module, "draw_curve", draw_and_be_told)
+        before = signal.getsignal(number)
+        result, directory = make_run()
+        assert signal.getsignal(number) == before
+        assert result["status"] == "done"
+        assert {path.name for path in directory.iterdir()} == FILES | CHECKPOINTS
 
     def test_in_another_thread_signals_are_left_alone(self, make_run) -> None:
         results: list[dict[str, Any]] = []
