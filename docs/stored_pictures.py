@@ -26,7 +26,7 @@ def curves(groups: Sequence[Group], both: bool) -> bytes:
     title = "Test accuracy after each epoch"
     with style():
         figure = Figure(figsize=(4.6 if len(backends) == 1 else 3.2 * len(backends), 3.0), layout="constrained")
-        panels = figure.subplots(1, len(backends), squeeze=False, sharey=True)[0]
+        panels = figure.subplots(1, len(backends), squeeze=False, sharex=True, sharey=True)[0]
         for panel, backend in zip(panels, backends, strict=True):
             for group in groups:
                 if group.backend == backend:
