@@ -59,7 +59,8 @@ class Board:
 
     def what_is_left(self) -> str:
         """How to see the runs that have begun, after somebody has stopped them all; empty where none has."""
-        begun = [shlex.quote(run["run_dir"]) for run in self.runs.values() if run["run_dir"] and run["started"]]
+        found = [run["run_dir"] for run in self.runs.values() if run["run_dir"]]
+        begun = [shlex.quote(run_dir) for run_dir in found if (Path(run_dir) / RUN).exists()]
         return f"what there is, side by side: nin_multi report {' '.join(begun)}" if begun else ""
 
     @staticmethod
