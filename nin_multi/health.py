@@ -195,8 +195,8 @@ def judge_backend(row: Mapping[str, Any], *, named: bool) -> Iterator[Finding]:
     yield from _judge_threads(row)
     if row["bf16"]["here"]:
         yield Finding("ok", name, "--precision bf16 may be faster: the processor has the instructions for it")
-    elif wanted := row["bf16"]["sets"]:
-        yield Finding("ok", name, f"bf16 is no faster than fp32 on this processor: it wants {' or '.join(wanted)}")
+    elif row["bf16"]["sets"]:
+        yield Finding("ok", name, machine.slow_bf16(row["bf16"]["sets"]))
     for library in ("oneDNN",):
         if row["facts"].get(library) == "no":
             yield Finding("slow", name, f"built without {library}", "install a build that has it")

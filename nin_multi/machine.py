@@ -39,6 +39,11 @@ def has_any(sets: Iterable[str]) -> bool:
     return not _processor()[1].isdisjoint(sets)
 
 
+def slow_bf16(sets: Iterable[str]) -> str:
+    """Why bf16 is not worth choosing, for people, where the processor has none of the sets that make it fast."""
+    return f"bf16 is no faster than fp32 on this processor, which has no {' and no '.join(sets)}"
+
+
 def versions(backend: str, framework_version: str) -> dict[str, str]:
     """Versions of everything that can change a result."""
     found = {"python": platform.python_version(), "nin_multi": own_version(), backend: framework_version}

@@ -22,7 +22,7 @@ class MindSporeBackend(Adapter):
 
     name = "mindspore"
     precisions = ("fp32", "bf16")
-    bf16_sets = ("amx_bf16",)  # oneDNN rounds operands in float32 for AMX alone, whatever it is allowed
+    bf16_sets = ("amx_bf16",)  # with avx512_bf16 alone, oneDNN multiplies in float32 whatever it may
     weights_suffixes = (".ckpt",)
     relu_takes_an_index = True
     memory_words = (

@@ -112,8 +112,7 @@ def header(job: Job, choice: Choice, speed: float, progress: Progress, directory
         choices.append("--precision bf16")
     remarks = [f"  faster: {choice}" for choice in choices]
     if job.precision == "bf16" and not has_bf16:
-        wanted = " or ".join(job.backend.bf16_sets)
-        remarks.append(f"  bf16 is no faster than fp32 on this processor: {job.backend.name} wants {wanted}")
+        remarks.append(f"  {machine.slow_bf16(job.backend.bf16_sets)}")
     workers = f" for each of {job.group.size} workers" if job.group.size > 1 else ""
     begun = f", from step {progress.step:,}" if progress.step else ""
     return [

@@ -119,7 +119,7 @@ class TestBackends:
         (slow,) = _judged(bf16={"sets": ["some", "other"], "here": False})
         assert slow[0] == "ok"
         assert "no faster" in slow[1]
-        assert slow[1].endswith("wants some or other")
+        assert slow[1].endswith("has no some and no other")
 
     def test_versions(self) -> None:
         fits = {"name": "frame", "wanted": ">=2", "installed": "2.1", "fits": True}

@@ -149,6 +149,18 @@ class TestBoard:
         for key in ("events", "result", "confusion", "dataset", "versions", "tuning", "framework_version"):
             assert run[key] == stored[key]
 
+    @pytest.mark.parametrize("status", ["measuring", "training", "evaluating", "finishing"])
+    def test_what_is_left_is_what_has_begun_whatever_was_heard_of_it(
+        self, run_path: Path, tmp_path: Path, status: str
+    ) -> None:
+        begun, early, waiting = sides_of(["numpy"], ["tiny"], [None], [3, 4, 5], {})
+        board = Board([begun, early, waiting], {"tiny": "tiny"}, 2)
+        assert board.what_is_left() == ""
+        board.change(early, {"status": status, "run_dir": str(tmp_path / "without")})
+        assert board.what_is_left() == ""
+        board.change(begun, {"status": status, "run_dir": str(run_path)})
+        assert board.what_is_left().endswith(f"nin_multi report {run_path}")
+
     def test_a_run_whose_files_are_gone(self, tmp_path: Path) -> None:
         (side,) = sides_of(["numpy"], ["tiny"], [None], [3], {})
         board = Board([side], {"tiny": "tiny"}, 2)
