@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (its usual name)
@@ -45,36 +42,25 @@ class ContiguousConv2d(nn.Conv2d):
         return y.contiguous(memory_format=torch.channels_last)
 
 
-class SkippingConv2d(nn.Conv2d):
-    """`nn.Conv2d` of single pixels, a stride apart: the others are left out first, then the stride is 1.
+class SlicedConv2d(nn.Conv2d):
+    """`nn.Conv2d` that leaves pixels out where it can, before it looks, instead of taking a stride.
 
-    On AVX2, oneDNN's gradient by such a kernel (`jit_1x1:avx2`) is wrong in 2 to 5 of 100 passes with two threads where
-    the channels are no multiple of 8, and memory may be damaged: seen with PyTorch 2.13, whatever the layout.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, O, OH, OW)."""
-        (down, right), (ph, pw) = self.stride, (int(p) for p in self.padding)
-        seen = F.pad(x, (pw, pw, ph, ph))[:, :, ::down, ::right]
-        return F.conv2d(seen, self.weight, self.bias)
-
-
-class SinglePlaceConv2d(nn.Conv2d):
-    """`nn.Conv2d` with a stride in a direction in which its kernel has one place only: no stride is needed there.
-
-    With AVX-512, oneDNN's kernel for it (`brg_conv_fwd:avx512_core`) gives memory that nobody has written: 3.7e6 for
-    0.15 where a 3 x 3 kernel with stride (1, 2) and padding (2, 0) goes over 1 x 3 pixels; seen with PyTorch 2.13.
+    PyTorch 2.13 (oneDNN) is wrong about such strides. With AVX2 its gradient by a kernel of single pixels
+    (`jit_1x1:avx2`) is, in 2 to 5 of 100 passes with two threads where the channels are no multiple of 8, and memory
+    may be damaged, whatever the layout. With AVX-512, where the kernel has one place in the direction of its stride, it
+    (`brg_conv_fwd:avx512_core`) gives memory that nobody has written: 3.7e6 for 0.15 where a 3 x 3 kernel with stride
+    (1, 2) and padding (2, 0) goes over 1 x 3 pixels.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, O, OH, OW)."""
         (kh, kw), (down, right), (ph, pw) = self.kernel_size, self.stride, (int(p) for p in self.padding)
-        x = F.pad(x, (pw, pw, ph, ph))
-        if x.shape[2] < kh + down:
-            x, down = x[:, :, :kh], 1
-        if x.shape[3] < kw + right:
-            x, right = x[:, :, :, :kw], 1
-        return F.conv2d(x, self.weight, self.bias, (down, right))
+        padded = F.pad(x, (pw, pw, ph, ph))
+        if down > 1 and (kh == 1 or padded.shape[2] < kh + down):
+            padded, down = padded[:, :, ::down] if kh == 1 else padded[:, :, :kh], 1
+        if right > 1 and (kw == 1 or padded.shape[3] < kw + right):
+            padded, right = padded[..., ::right] if kw == 1 else padded[..., :kw], 1
+        return F.conv2d(padded, self.weight, self.bias, (down, right))
 
 
 def _fill(size: int, kernel: int, step: int, padding: int) -> tuple[int, int]:
@@ -82,25 +68,3 @@ def _fill(size: int, kernel: int, step: int, padding: int) -> tuple[int, int]:
     whole = -(-kernel // step) * step
     count = (size + 2 * padding - kernel) // step + 1
     return whole, (count - 1) * step + whole - padding - size
-
-
-def has_space(layer: Any) -> bool:
-    """Whether a convolution of the spec has pixels to take as channels: its stride, in both directions."""
-    return bool(layer.stride[0] == layer.stride[1] > 1)
-
-
-def skips_pixels(layer: Any) -> bool:
-    """Whether a convolution of the spec looks at single pixels, and not at all of them."""
-    return bool(tuple(layer.kernel_size) == (1, 1) and tuple(layer.stride) != (1, 1))
-
-
-def has_single_place(layer: Any, size: Sequence[int]) -> bool:
-    """Whether a convolution of the spec has a stride that leads nowhere on an image of (height, width)."""
-    sides = zip(size, layer.kernel_size, layer.stride, layer.padding, strict=True)
-    return any(step > 1 and pixels + 2 * padding < kernel + step for pixels, kernel, step, padding in sides)
-
-
-def is_large(layer: Any) -> bool:
-    """Whether a convolution of the spec has windows larger than 3 x 3."""
-    height, width = layer.kernel_size
-    return bool(height * width > 9)

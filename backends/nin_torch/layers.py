@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any, TypeVar
@@ -30,16 +29,8 @@ from nin_multi.spec import (
     TracedLayer,
 )
 from nin_torch import units
-from nin_torch.convolutions import (
-    ContiguousConv2d,
-    SinglePlaceConv2d,
-    SkippingConv2d,
-    SpaceToDepthConv2d,
-    has_single_place,
-    has_space,
-    is_large,
-    skips_pixels,
-)
+from nin_torch.convolutions import ContiguousConv2d, SlicedConv2d, SpaceToDepthConv2d
+from nin_torch.forms import convolutions, has_slices, has_space, is_large
 
 AnyConv2d = TypeVar("AnyConv2d", bound=nn.Conv2d)
 
@@ -50,29 +41,19 @@ def compile_architecture(
     """The net as PyTorch people write it: nested `nn.Sequential`, children called as in the spec.
 
     Other values of the knobs `first_conv` and `layout` give some convolutions another form with the same parameters; so
-    do kernels that PyTorch cannot be trusted with: of one pixel with a stride, and with a stride but one place.
+    do strides that PyTorch cannot be trusted with: of single pixels, and of a kernel that has one place.
     """
     net = _sequential(architecture.trace())
     for is_first, traced in zip(chain([True], repeat(False)), architecture.walk(), strict=False):
-        for name, layer in _convolutions(traced):
+        for name, layer in convolutions(traced):
             if is_first and first_conv == "space_to_depth" and has_space(layer):
                 other = _replace(net, name, SpaceToDepthConv2d)
                 other.layout = torch.contiguous_format if layout == "contiguous" else torch.channels_last
-            elif skips_pixels(layer):
-                _replace(net, name, SkippingConv2d)
-            elif has_single_place(layer, traced.input[2:]):
-                _replace(net, name, SinglePlaceConv2d)
+            elif has_slices(layer, traced.input[2:]):
+                _replace(net, name, SlicedConv2d)
             elif not is_first and layout == "mixed" and is_large(layer):
                 _replace(net, name, ContiguousConv2d)
     return net
-
-
-def _convolutions(traced: TracedLayer) -> Iterator[tuple[str, Conv2d]]:
-    """Those that one layer is or holds, by their names in the net."""
-    if isinstance(traced.layer, Conv2d):
-        yield traced.name, traced.layer
-    if isinstance(traced.layer, SKBlock):
-        yield from ((f"{traced.name}.{branch.name}", branch) for branch in traced.layer.branches())
 
 
 def _replace(net: nn.Sequential, name: str, kind: type[AnyConv2d]) -> AnyConv2d:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nin_multi.backend import unsupported
 from nin_multi.export import Call, Code, Dialect, call, pair, unless, write_program
 from nin_multi.spec import (
@@ -20,6 +22,7 @@ from nin_multi.spec import (
     SKBlock,
     TracedLayer,
 )
+from nin_torch.forms import convolutions, has_slices
 
 PROGRAM = '''\
 $docstring
@@ -87,6 +90,27 @@ def load_weights(net, path):
 '''
 
 DEFINITIONS = {
+    "SlicedConv2d": '''
+class SlicedConv2d(nn.Conv2d):
+    """`nn.Conv2d` that leaves pixels out first where its stride allows it.
+
+    There PyTorch's own may be wrong on a CPU: with AVX-512 where the kernel has one
+    place, with AVX2 in the gradient of a 1x1 kernel (seen with 2.13 and oneDNN).
+    """
+
+    def forward(self, x):
+        (kh, kw), (down, right), (ph, pw) = self.kernel_size, self.stride, self.padding
+        padded = nn.functional.pad(x, (pw, pw, ph, ph))
+        has_rows = down > 1 and (kh == 1 or padded.shape[2] < kh + down)
+        has_columns = right > 1 and (kw == 1 or padded.shape[3] < kw + right)
+        if not has_rows and not has_columns:
+            return super().forward(x)
+        if has_rows:
+            padded, down = padded[:, :, ::down] if kh == 1 else padded[:, :, :kh], 1
+        if has_columns:
+            padded, right = padded[..., ::right] if kw == 1 else padded[..., :kw], 1
+        return nn.functional.conv2d(padded, self.weight, self.bias, (down, right))
+''',
     "Maxout": '''
 class Maxout(nn.Module):
     """The largest of each group of channels that follow one another."""
@@ -141,7 +165,10 @@ class SKBlock(nn.Module):
 
 def source(architecture: Architecture) -> str:
     """A program that makes, shows and trains the net. Raises UnsupportedLayer."""
-    return write_program(architecture, DIALECT)
+    is_sliced = any(
+        has_slices(layer, traced.input[2:]) for traced in architecture.walk() for _, layer in convolutions(traced)
+    )
+    return write_program(architecture, SLICED if is_sliced else DIALECT)
 
 
 def write_layer(traced: TracedLayer) -> Call:
@@ -206,4 +233,15 @@ def write_convolution(before: Code, after: Code, *window: Code, **settings: Code
     return call("nn.Conv2d", before, after, *window, **settings)
 
 
+def _sliced(made: Call) -> Call:
+    return replace(made, function="SlicedConv2d") if made.function == "nn.Conv2d" else made
+
+
 DIALECT = Dialect("torch", "PyTorch", PROGRAM, write_layer, write_convolution, definitions=DEFINITIONS)
+# For a net with a stride that `nn.Conv2d` cannot be trusted with.
+SLICED = replace(
+    DIALECT,
+    layer=lambda traced: _sliced(write_layer(traced)),
+    convolution=lambda *values, **settings: _sliced(write_convolution(*values, **settings)),
+    definitions={name: text.replace(" nn.Conv2d(", " SlicedConv2d(") for name, text in DEFINITIONS.items()},
+)
