@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["POINTS", "VARIANTS", "templates", "textures"]
+__all__ = ["POINTS", "VARIANTS", "template", "textures"]
 
 POINTS = 128
 VARIANTS = 100  # templates per class
@@ -26,16 +26,11 @@ Part = tuple[int, Polygon]  # a grey level (0: cut away) and where; later parts 
 Between = Callable[[int, int], int]
 
 
-@functools.lru_cache(maxsize=1)
-def templates() -> NDArray[np.uint8]:
-    """All templates, uint8 (10 * VARIANTS, 128, 128), by class and then by variant."""
+@functools.cache
+def template(number: int) -> NDArray[np.uint8]:
+    """One template, uint8 (128, 128), drawn when it is first asked for: by class, VARIANTS of each."""
     kinds = (_t_shirt, _trouser, _pullover, _dress, _coat, _sandal, _shirt, _sneaker, _bag, _ankle_boot)
-    drawn = [
-        _paint(kind(_integers(label * VARIANTS + variant)))
-        for label, kind in enumerate(kinds)
-        for variant in range(VARIANTS)
-    ]
-    return _average(np.stack(drawn))
+    return _average(_paint(kinds[number // VARIANTS](_integers(number))))
 
 
 @functools.lru_cache(maxsize=1)
@@ -94,13 +89,13 @@ def _inside(polygon: Polygon) -> NDArray[np.bool_]:
     return inside
 
 
-def _average(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _average(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Mean over the pixel around each point: sampling single points then shows no jagged edges."""
-    wide = np.pad(images.astype(np.uint16), ((0, 0), (2, 1), (2, 1)))
-    for axis in (1, 2):
-        shifted = [np.take(wide, np.arange(POINTS) + shift, axis=axis) for shift in range(_PER_PIXEL)]
-        wide = np.add.reduce(shifted, dtype=np.uint16)
-    return ((wide + np.uint16(8)) >> np.uint16(4)).astype(np.uint8)
+    total = np.pad(image.astype(np.uint16), (2, 1))
+    for axis in (0, 1):
+        shifted = [total.take(range(shift, shift + POINTS), axis) for shift in range(_PER_PIXEL)]
+        total = np.add.reduce(shifted, dtype=np.uint16)
+    return ((total + np.uint16(8)) >> np.uint16(4)).astype(np.uint8)
 
 
 def _mirrored(half: Polygon) -> Polygon:

@@ -14,13 +14,14 @@ template through its own small affine map; texture, brightness and grain follow.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nin_multi.data.dataset import Dataset, Split
 from nin_multi.data.fashion_mnist import CLASSES
-from nin_multi.data.garments import POINTS, VARIANTS, templates, textures
+from nin_multi.data.garments import POINTS, VARIANTS, template, textures
 from nin_multi.errors import DataError
 
 __all__ = ["synthetic_dataset"]
@@ -60,24 +61,29 @@ def _draw_split(purpose: int, count: int) -> Split:
     labels = np.empty(count, dtype=np.uint8)
     for start in range(0, count, _BLOCK):
         stop = min(start + _BLOCK, count)
-        block_images, block_labels = _draw_block(purpose, start // _BLOCK)
-        images[start:stop], labels[start:stop] = block_images[: stop - start], block_labels[: stop - start]
+        images[start:stop], labels[start:stop] = _draw_block(purpose, start // _BLOCK, stop - start)
     return Split(images, labels)
 
 
-def _draw_block(purpose: int, block: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """_BLOCK images (n, 28, 28) and labels (n,)."""
+def _draw_block(purpose: int, block: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The first n = `count` images of a block (n, 28, 28), and their labels (n,)."""
     source = np.random.Philox(key=(_KEY << 48) + (purpose << 40) + block)
-    labels = _mixed_labels(source.random_raw(_BLOCK))
-    words = source.random_raw(_BLOCK * _WORDS_PER_IMAGE).reshape(_WORDS_PER_IMAGE, _BLOCK)
+    labels = _mixed_labels(source.random_raw(_BLOCK))[:count]
+    words = source.random_raw(_BLOCK * _WORDS_PER_IMAGE).reshape(_WORDS_PER_IMAGE, _BLOCK)[:, :count]
     draw = _uniform_draws(words)
     points = _source_points(draw)  # (n, 28, 28), into a template's flat points
-    template = labels.astype(np.int32) * VARIANTS + draw(0, VARIANTS - 1)
-    shade = np.take(templates().ravel(), points + (template * POINTS * POINTS)[:, None, None]).astype(np.int32)
-    kind = draw(0, len(textures()) - 1)
-    cloth = np.take(textures().ravel(), points + (kind * POINTS * POINTS)[:, None, None]).astype(np.int32)
-    noise = source.random_raw(_BLOCK * _NOISE_WORDS).astype("<u8").view(np.uint8).reshape(shade.shape)
+    numbers, place = np.unique(labels.astype(np.int32) * VARIANTS + draw(0, VARIANTS - 1), return_inverse=True)
+    shade = _look_up(np.stack([template(number) for number in numbers.tolist()]), place, points)
+    cloth = _look_up(textures(), draw(0, len(textures()) - 1), points)
+    noise = source.random_raw(count * _NOISE_WORDS).astype("<u8").view(np.uint8).reshape(shade.shape)
     return _finish(shade, cloth, noise, draw), labels
+
+
+def _look_up(planes: NDArray[np.uint8], which: NDArray[np.integer[Any]], points: Integers) -> Integers:
+    """Levels (n, 28, 28) at flat points of one of the planes (k, 128, 128) for each image."""
+    start = which.astype(np.int32) * np.int32(POINTS * POINTS)
+    levels: Integers = np.take(planes.ravel(), points + start[:, None, None]).astype(np.int32)
+    return levels
 
 
 def _mixed_labels(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
