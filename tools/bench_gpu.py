@@ -237,8 +237,13 @@ class _Bench:
 
         began = time.perf_counter()
         self.options, self.architecture = options, load(options.arch)
-        data = load_dataset("auto", options.data_dir and Path(options.data_dir), report=_say)
-        self.data = data.head(options.train_examples, options.test_examples)
+        self.data = load_dataset(
+            "auto",
+            options.data_dir and Path(options.data_dir),
+            train_examples=options.train_examples,
+            test_examples=options.test_examples,
+            report=_say,
+        )
         knobs = dict(word.split("=", 1) for word in options.set)
         backend = load_backend("torch")
         self.network = backend.build(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.sgd import sgd
 
 from nin_multi.backend import Images, Labels, Masks, Params, Resampling, StepResult
 from nin_multi.knobs import Tuning
@@ -43,16 +43,9 @@ class TorchNetwork:
             self.module, {name: self._for_training(layer) for name, layer in self.module.named_children()}
         )
         self.group: Group = Alone()
+        self.moving: dict[str, Tensor] = {}  # velocities, by the names of their parameters
         self._residents: list[tuple[NDArray[np.uint8], ResidentSplit]] = []
         self.restore(params, {})
-
-    @cached_property  # a net without parameters has none, and is still good for its shapes
-    def _optimizer(self) -> torch.optim.SGD | None:
-        if not self.architecture.parameter_shapes():
-            return None
-        return torch.optim.SGD(
-            self.module.parameters(), lr=0.0, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False
-        )
 
     def activations(self, x: Images) -> Iterator[tuple[str, NDArray[Any]]]:
         self.module.eval()
@@ -77,44 +70,54 @@ class TorchNetwork:
 
     def train_step(self, x: Images, y: Labels, masks: Masks | None, lr: float, momentum: float = 0.0) -> StepResult:
         loss, logits = self._differentiate(x, y, masks)
-        if self._optimizer is not None and math.isfinite(loss):
-            for group in self._optimizer.param_groups:
-                group["lr"], group["momentum"] = lr, momentum
-            self._optimizer.step()
+        if math.isfinite(loss) and self.architecture.parameter_shapes():
+            self._descend(lr, momentum)
         return StepResult(loss * len(y), int((logits.argmax(1) == y).sum()), len(y), logits)
+
+    @torch.no_grad()
+    def _descend(self, lr: float, momentum: float) -> None:
+        """By what `torch.optim.SGD` calls; the class would import torch.compile first, which takes a second."""
+        parameters = dict(self.module.named_parameters())
+        gradients: Any = [parameter.grad for parameter in parameters.values()]
+        velocities = [self.moving.get(name) for name in parameters]
+        sgd(
+            list(parameters.values()),
+            gradients,
+            velocities,
+            lr=lr,
+            momentum=momentum,
+            dampening=0.0,
+            weight_decay=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+        self.moving = {name: v for name, v in zip(parameters, velocities, strict=True) if v is not None}
 
     def params(self) -> Params:
         return {name: _array(p) for name, p in self.module.named_parameters()}
 
     def velocities(self) -> Params:
-        state = {} if self._optimizer is None else self._optimizer.state
-        moving = {name: state[p].get("momentum_buffer") for name, p in self.module.named_parameters() if p in state}
-        return {name: _array(velocity) for name, velocity in moving.items() if velocity is not None}
+        return {name: _array(velocity) for name, velocity in self.moving.items()}
 
     def restore(self, params: Params, velocities: Params) -> None:
-        self.__dict__.pop("_optimizer", None)  # a new one has no velocities
+        self.moving = {}
         with torch.no_grad():
             for name, parameter in self.module.named_parameters():
                 parameter.copy_(torch.from_numpy(np.array(params[name], np.float32)))
-                if name in velocities and self._optimizer is not None:
-                    velocity = torch.empty_like(parameter)
-                    velocity.copy_(torch.from_numpy(np.array(velocities[name], np.float32)))
-                    self._optimizer.state[parameter]["momentum_buffer"] = velocity
+                if name in velocities:
+                    self.moving[name] = torch.empty_like(parameter)
+                    self.moving[name].copy_(torch.from_numpy(np.array(velocities[name], np.float32)))
 
     def resident(
         self, images: NDArray[np.uint8], labels: Labels, resampling: tuple[Resampling | None, Resampling | None]
     ) -> ResidentSplit | None:
-        if self.tuning.get("data") != "resident" or self._optimizer is None or self.group.size > 1:
+        if self.tuning.get("data") != "resident" or not self.architecture.parameter_shapes() or self.group.size > 1:
             return None
         for known, resident in self._residents:
             if known is images:
                 return resident
         self._residents.append((images, put_on_device(self, images, labels, resampling)))
         return self._residents[-1][1]
-
-    def optimizer_state(self) -> MutableMapping[Any, dict[str, Any]]:
-        """By parameter: its velocity as "momentum_buffer", where it has one."""
-        return {} if self._optimizer is None else self._optimizer.state
 
     def share(self, group: Group) -> None:
         self.group = group

@@ -197,14 +197,14 @@ class ResidentSplit:
 
     def _share_velocities(self) -> None:
         """Go on from the network's velocities, and let it see ours; a graph's stay where they are in memory."""
-        theirs = self._network.optimizer_state()
-        for parameter, velocity in zip(self._parameters, self._velocities, strict=True):
-            found = theirs[parameter].get("momentum_buffer")
+        theirs = self._network.moving
+        for (name, _), velocity in zip(self._network.module.named_parameters(), self._velocities, strict=True):
+            found = theirs.get(name)
             if found is None:
                 velocity.zero_()
             elif found is not velocity:
                 velocity.copy_(found)
-            theirs[parameter]["momentum_buffer"] = velocity
+            theirs[name] = velocity
 
     # CUDA graphs.
 

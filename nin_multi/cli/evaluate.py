@@ -40,7 +40,7 @@ def evaluate(
     from nin_multi.data import load_dataset
     from nin_multi.training import loop, scores
 
-    data = load_dataset(name, data_dir, report=note).head(None, test_examples)
+    data = load_dataset(name, data_dir, train_examples=1, test_examples=test_examples, report=note)  # none is looked at
     loop.check_classes(stored.architecture, data)
     found = scores.evaluate(network, stored.architecture, data.test, stored.batch_size)
     loss, acc = found.loss, found.accuracy

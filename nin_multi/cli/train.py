@@ -219,7 +219,7 @@ def _job(
     from nin_multi.training.job import Job
 
     heartbeat.beat(heartbeat.STARTING)  # the framework stands; images may have to be fetched
-    data = load_dataset(*source, report=note).head(recipe.train_examples, recipe.test_examples)
+    data = load_dataset(*source, train_examples=recipe.train_examples, test_examples=recipe.test_examples, report=note)
     job = Job(framework, chosen, kind, architecture, data, recipe, fixed, tune, recorded)
     job = replace(job, allow_large=allow_large, tensorboard=tensorboard, cadence=cadence or job.cadence)
     job.check()

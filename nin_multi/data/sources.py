@@ -14,7 +14,7 @@ from pathlib import Path
 from nin_multi.data.dataset import Dataset
 from nin_multi.data.download import cache_folder, download_fashion_mnist
 from nin_multi.data.fashion_mnist import has_fashion_mnist, read_fashion_mnist
-from nin_multi.data.synthetic import synthetic_dataset
+from nin_multi.data.synthetic import SYNTHETIC_EXAMPLES, synthetic_dataset
 from nin_multi.errors import DataError
 
 __all__ = ["DATASET_NAMES", "DATA_VARIABLE", "load_dataset"]
@@ -28,20 +28,36 @@ _WAYS_OUT = (
 )
 
 
-def load_dataset(name: str = "auto", data_dir: Path | None = None, *, report: Callable[[str], None]) -> Dataset:
+def load_dataset(
+    name: str = "auto",
+    data_dir: Path | None = None,
+    *,
+    train_examples: int | None = None,
+    test_examples: int | None = None,
+    report: Callable[[str], None],
+) -> Dataset:
     """Load a data set by name: `fashion-mnist`, `synthetic`, or `auto` (the first of these to be had).
 
     Fashion-MNIST is looked for in `data_dir`, else in $NIN_MULTI_DATA, else in the user's cache, else it is
-    downloaded there. `report` is called with a sentence for people when a download starts and when `auto`
-    goes on without what was named. Raises DataError for an unknown name, and as the module's first lines say.
+    downloaded there. Of each split the first examples are taken, or all; synthetic ones that are not asked for are
+    never drawn. `report` is called with a sentence for people when a download starts and when `auto` goes on without
+    what was named. Raises DataError for an unknown name, for fewer than 1 example or more than there are, and as the
+    module's first lines say.
     """
     if name not in DATASET_NAMES:
         nearest = difflib.get_close_matches(name.lower(), DATASET_NAMES, n=1, cutoff=0.4)
         hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
         raise DataError(f"unknown dataset '{name}': expected one of {', '.join(DATASET_NAMES)}.{hint}")
-    if name == "synthetic":
-        return synthetic_dataset()
-    strict = name == "fashion-mnist"
+    real = None if name == "synthetic" else _fashion_mnist(name == "fashion-mnist", data_dir, report)
+    if real is not None:
+        return real.head(train_examples, test_examples)
+    counts = zip((train_examples, test_examples), SYNTHETIC_EXAMPLES, strict=True)
+    drawn = [most if count is None or not 1 <= count <= most else count for count, most in counts]
+    return synthetic_dataset(*drawn).head(train_examples, test_examples)
+
+
+def _fashion_mnist(strict: bool, data_dir: Path | None, report: Callable[[str], None]) -> Dataset | None:
+    """The real set; None only where `auto` goes on without it, and that is reported."""
     for folder, origin in _named_folders(data_dir):
         dataset = _from_named(folder, origin, strict, report)
         if dataset is not None:
@@ -55,7 +71,7 @@ def load_dataset(name: str = "auto", data_dir: Path | None = None, *, report: Ca
             f"{error} Going on with the built-in synthetic images: "
             "accuracies on them do not compare with published ones."
         )
-        return synthetic_dataset()
+        return None
 
 
 def _named_folders(data_dir: Path | None) -> list[tuple[Path, str]]:

@@ -24,8 +24,9 @@ from nin_multi.data.fashion_mnist import CLASSES
 from nin_multi.data.garments import POINTS, VARIANTS, template, textures
 from nin_multi.errors import DataError
 
-__all__ = ["synthetic_dataset"]
+__all__ = ["SYNTHETIC_EXAMPLES", "synthetic_dataset"]
 
+SYNTHETIC_EXAMPLES = (60_000, 10_000)  # for training and for test
 SIDE = 28
 _BLOCK = 500  # images drawn from one key: image i is the same however many are asked for
 _TRAIN, _TEST = 1, 2
@@ -38,7 +39,9 @@ Integers = NDArray[np.int32]
 Draw = Callable[[int, int], Integers]  # from low to high, both included, one for each image of a block
 
 
-def synthetic_dataset(train_examples: int = 60_000, test_examples: int = 10_000) -> Dataset:
+def synthetic_dataset(
+    train_examples: int = SYNTHETIC_EXAMPLES[0], test_examples: int = SYNTHETIC_EXAMPLES[1]
+) -> Dataset:
     """Draw the synthetic set: uint8 (N, 28, 28), ten balanced classes in mixed order, a few seconds.
 
     Fewer examples are the first ones of more. Raises DataError for fewer than one example.

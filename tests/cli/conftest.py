@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nin_multi import cli, tuning_store
-from nin_multi.data import Dataset, sources, synthetic_dataset
+from nin_multi.data import Dataset, synthetic_dataset
 from nin_multi.launcher import environment_for
 
 TINY = """\
@@ -74,7 +74,7 @@ def own_signals() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def synthetic() -> Dataset:
-    """The whole built-in set, drawn once: that takes longer than all else here."""
+    """The whole built-in set, drawn once."""
     return synthetic_dataset()
 
 
@@ -86,9 +86,7 @@ def tiny(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def nin(
-    tmp_path: Path, tiny: str, synthetic: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Nin:
+def nin(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nin:
     """Run one command with tmp_path as the working folder; `inside` is the backend whose environment we have."""
 
     def never(*_: Any) -> None:
@@ -109,7 +107,6 @@ def nin(
     monkeypatch.delenv("NIN_MULTI_DATA", raising=False)
     monkeypatch.setattr(os, "execve", never)
     monkeypatch.setattr(tuning_store, "cache_folder", lambda: tmp_path.parent / f"{tmp_path.name}-tuning")
-    monkeypatch.setattr(sources, "synthetic_dataset", lambda: synthetic)
     return run
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nin_multi import data, randomness
+from nin_multi import randomness
 from nin_multi.cli import doctor as command
 from nin_multi.dead_channels import Look
 from nin_multi.diagnosis import Diagnosis
@@ -19,11 +19,6 @@ from nin_multi.training.run_directory import RunDirectory
 
 ENOUGH = ["--train-examples", "600", "--test-examples", "500", "--batch-size", "50", "--lr", "0.01"]
 KEYS = {"run", "status", "summary", "findings", "classes", "layers", "dead_logits", "images", "not_looked"}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, synthetic: data.Dataset) -> None:
-    monkeypatch.setattr(data, "synthetic_dataset", lambda train, test: synthetic.head(train, test))
 
 
 @pytest.fixture

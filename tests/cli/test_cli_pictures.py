@@ -25,11 +25,6 @@ KEYS = {"run", "backend", "written", "samples", "pictures", "not_drawn"}
 ALL = set(FILES)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, synthetic: data.Dataset) -> None:
-    monkeypatch.setattr(data, "synthetic_dataset", lambda train, test: synthetic.head(train, test))
-
-
 @pytest.fixture
 def trained(nin, flags: list[str]) -> Any:
     def train(name: str = "run", *more: str) -> Path:

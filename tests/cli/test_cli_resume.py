@@ -184,7 +184,7 @@ def test_other_images(nin, content: Content, run: Path, synthetic, monkeypatch: 
     images = synthetic.train.images.copy()
     images[5, 6, 7] ^= 1
     other = replace(synthetic, train=Split(images, synthetic.train.labels))
-    monkeypatch.setattr(sources, "synthetic_dataset", lambda: other)
+    monkeypatch.setattr(sources, "synthetic_dataset", other.head)
     _refused(nin, content, ["train", "--resume", "run"], 2, "step-000010.safetensors", "other images")
 
 

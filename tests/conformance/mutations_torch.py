@@ -21,6 +21,7 @@ from mutations_alike import (
 )
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  (its usual name)
+from torch.optim.sgd import sgd
 
 from nin_multi.knobs import Tuning
 from nin_multi.spec import AvgPool2d, Conv2d, Dropout, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, ReLU
@@ -114,40 +115,33 @@ def _clear_before_each_piece(summing: Any, net: Any, is_last: bool) -> Any:
     return summing(net, is_last)
 
 
-def _optimize(step: Callable[[Any, Any], None] | None = None, **fields: Any) -> Planting:
-    """Before each step: other `fields` in the optimizer's group; `step(optimizer, group)` for the whole of it."""
+def _descend(**settings: Any) -> Planting:
+    """Other settings for each step."""
 
-    class Other(torch.optim.SGD):
-        def step(self, closure: Any = None) -> Any:
-            for group in self.param_groups:
-                group.update(fields)
-                if step is not None:
-                    step(self, group)
-            return super().step(closure) if step is None or fields else None
+    def other(*lists: Any, **given: Any) -> None:
+        sgd(*lists, **{**given, **settings})
 
-    return lambda patch: patch.setattr(torch.optim, "SGD", Other)
+    return lambda patch: patch.setattr(network, "sgd", other)
 
 
 def _forget_a_layer(patch: Patch) -> None:
-    class Other(torch.optim.SGD):
-        def __init__(self, params: Any, **given: Any) -> None:
-            some = list(params)
-            super().__init__(some[:2] + some[4:], **given)
+    def other(weights: Any, gradients: Any, velocities: Any, **given: Any) -> None:
+        moved = velocities[:2] + velocities[4:]
+        sgd(weights[:2] + weights[4:], gradients[:2] + gradients[4:], moved, **given)
+        velocities[:] = [*moved[:2], *velocities[2:4], *moved[2:]]
 
-    patch.setattr(torch.optim, "SGD", Other)
+    patch.setattr(network, "sgd", other)
 
 
 def _velocity(rule: Rule) -> Planting:
     """Another definition."""
 
-    @torch.no_grad()
-    def step(optimizer: Any, group: Any) -> None:
-        for p in group["params"]:
-            before = optimizer.state[p].get("momentum_buffer")
-            move, optimizer.state[p]["momentum_buffer"] = rule(before, p.grad.clone(), group["lr"], group["momentum"])
-            p.sub_(group["lr"] * move)
+    def other(weights: Any, gradients: Any, velocities: Any, *, lr: float, momentum: float, **_: Any) -> None:
+        for index, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):
+            move, velocities[index] = rule(velocities[index], gradient.clone(), lr, momentum)
+            weight.sub_(lr * move)
 
-    return _optimize(step)
+    return lambda patch: patch.setattr(network, "sgd", other)
 
 
 PLANTINGS: dict[str, Planting] = {
@@ -222,12 +216,12 @@ PLANTINGS: dict[str, Planting] = {
     "gradient of the sum": _loss(_mean_with_gradient_of_sum),
     "gradients not cleared": _forget_to_clear,
     "only the last piece's gradient counts": ADAPTER.around("_summing", _clear_before_each_piece),
-    "learning rate ignored": _optimize(lr=0.01),
+    "learning rate ignored": _descend(lr=0.01),
     "Adam for SGD": _velocity(lambda v, g, lr, m: (g / (g.abs() + 1e-8), g)),
-    "gradient ascent": _optimize(maximize=True),
-    "weight decay left on": _optimize(weight_decay=1e-2),
+    "gradient ascent": _descend(maximize=True),
+    "weight decay left on": _descend(weight_decay=1e-2),
     "a layer left out of the step": _forget_a_layer,
-    "momentum not applied": _optimize(momentum=0.0),
-    "Nesterov's momentum": _optimize(nesterov=True),
-    "momentum with dampening": _optimize(dampening=0.9),
+    "momentum not applied": _descend(momentum=0.0),
+    "Nesterov's momentum": _descend(nesterov=True),
+    "momentum with dampening": _descend(dampening=0.9),
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from nin_multi.data import load_dataset, sources
-from nin_multi.data.synthetic import synthetic_dataset
+from nin_multi.data import load_dataset, sources, synthetic
 
 WAYS_OUT = ("--data-dir", "NIN_MULTI_DATA", "--dataset synthetic")
 TEST_LABELS = "t10k-labels-idx1-ubyte"
@@ -15,7 +15,7 @@ TEST_LABELS = "t10k-labels-idx1-ubyte"
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, published, cache: Path) -> None:
-    monkeypatch.setattr(sources, "synthetic_dataset", lambda: synthetic_dataset(10, 10))
+    monkeypatch.setattr(sources, "SYNTHETIC_EXAMPLES", (10, 10))
 
 
 @pytest.fixture
@@ -120,6 +120,33 @@ def test_auto_looks_further_than_an_empty_folder(tmp_path, published, cache, sai
 def test_synthetic_reads_and_fetches_nothing(said, tmp_path) -> None:
     assert load_dataset("synthetic", tmp_path / "nowhere", report=said.append).synthetic
     assert said == []
+
+
+@pytest.mark.parametrize("name", ["synthetic", "auto"])
+def test_the_first_examples_of_each_split(name: str, published, cache, said) -> None:
+    published.write(cache)
+    whole = load_dataset(name, report=said.append)
+    some = load_dataset(name, train_examples=4, test_examples=3, report=said.append)
+    np.testing.assert_array_equal(some.train.images, whole.train.images[:4])
+    np.testing.assert_array_equal(some.test.labels, whole.test.labels[:3])
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", ["synthetic", "auto"])
+def test_fewer_than_one_and_more_than_there_are(name: str, split: str, published, cache, said, refused) -> None:
+    published.write(cache)
+    there = len(getattr(load_dataset(name, report=said.append), split))
+    for count in (0, there + 1):
+        with refused(f"has {there} ", f"got {count}"):
+            load_dataset(name, report=said.append, **{f"{split}_examples": count})
+
+
+def test_synthetic_images_that_are_not_asked_for_are_not_drawn(monkeypatch, said) -> None:
+    drawn: list[int] = []
+    draw = synthetic._draw_block
+    monkeypatch.setattr(synthetic, "_draw_block", lambda *block: (drawn.append(block[2]), draw(*block))[1])
+    load_dataset("synthetic", train_examples=4, test_examples=3, report=said.append)
+    assert drawn == [4, 3]
 
 
 @pytest.mark.parametrize(
