@@ -56,10 +56,16 @@ class SlicedConv2d(nn.Conv2d):
         """(N, C, H, W) -> (N, O, OH, OW)."""
         (kh, kw), (down, right), (ph, pw) = self.kernel_size, self.stride, (int(p) for p in self.padding)
         padded = F.pad(x, (pw, pw, ph, ph))
-        if down > 1 and (kh == 1 or padded.shape[2] < kh + down):
-            padded, down = padded[:, :, ::down] if kh == 1 else padded[:, :, :kh], 1
-        if right > 1 and (kw == 1 or padded.shape[3] < kw + right):
-            padded, right = padded[..., ::right] if kw == 1 else padded[..., :kw], 1
+        one_row = down > 1 and padded.shape[2] < kh + down
+        one_column = right > 1 and padded.shape[3] < kw + right
+        if (kh, kw) == (1, 1) and self.stride != (1, 1):
+            padded, down, right = padded[:, :, ::down, ::right], 1, 1
+        elif one_row or one_column:
+            rows, down = (kh, 1) if one_row else (None, down)
+            columns, right = (kw, 1) if one_column else (None, right)
+            padded = padded[:, :, :rows, :columns]
+        else:
+            return super().forward(x)
         return F.conv2d(padded, self.weight, self.bias, (down, right))
 
 

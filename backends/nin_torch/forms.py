@@ -23,7 +23,8 @@ def has_space(layer: Conv2d) -> bool:
 def has_slices(layer: Conv2d, size: Sequence[int]) -> bool:
     """Whether a stride over an image of (height, width) goes by leaving pixels out: single ones, or one place."""
     sides = zip(size, layer.kernel_size, layer.stride, layer.padding, strict=True)
-    return any(step > 1 and (kernel == 1 or n + 2 * padding < kernel + step) for n, kernel, step, padding in sides)
+    has_one_place = any(step > 1 and n + 2 * padding < kernel + step for n, kernel, step, padding in sides)
+    return has_one_place or (tuple(layer.kernel_size) == (1, 1) and tuple(layer.stride) != (1, 1))
 
 
 def is_large(layer: Conv2d) -> bool:

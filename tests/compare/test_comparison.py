@@ -31,7 +31,7 @@ def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layers = "  - {type: flatten}\n  - {type: linear, out_features: 10}\n"
     architecture = parse_architecture(f"name: tiny\ninput: [1, 8, 8]\nlayers:\n{layers}")
     path = tmp_path_factory.mktemp("runs") / "one"
-    data = synthetic_dataset().head(64, 20)
+    data = synthetic_dataset(64, 20)
     work = job.Job(load("numpy"), "cpu", "fp64", architecture, data, Recipe(epochs=2, batch_size=10, seed=3))
     train(work, run_directory.RunDirectory.create(path), Silent())
     return path

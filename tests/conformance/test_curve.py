@@ -29,7 +29,7 @@ def with_dropout(architecture: Architecture, rate: float) -> Architecture:
 
 @pytest.fixture(scope="module")
 def images() -> Dataset:
-    return synthetic_dataset().head(STEPS * BATCH, 1)
+    return synthetic_dataset(STEPS * BATCH, 1)
 
 
 def test_twenty_steps_with_dropout_follow_the_oracle(backend: Backend, images: Dataset) -> None:

@@ -41,10 +41,8 @@ PATIENCE = 10  # seconds: starting up takes one, and on a loaded machine more
 
 PLUGIN = '''
 import os, pathlib, time
-from nin_multi.data import sources, synthetic
 from nin_multi.oracle import NumpyBackend, NumpyNetwork
 
-sources.synthetic_dataset = lambda: synthetic.synthetic_dataset(1000, 1000)  # all of it takes longer than all else
 PAUSE = float(os.environ.get("TEST_PAUSE", "0.3"))
 
 
