@@ -42,7 +42,7 @@ Draw = Callable[[int, int], Integers]  # from low to high, both included, one fo
 def synthetic_dataset(
     train_examples: int = SYNTHETIC_EXAMPLES[0], test_examples: int = SYNTHETIC_EXAMPLES[1]
 ) -> Dataset:
-    """Draw the synthetic set: uint8 (N, 28, 28), ten balanced classes in mixed order, a few seconds.
+    """Draw the synthetic set: uint8 (N, 28, 28), ten balanced classes in mixed order, all in two seconds.
 
     Fewer examples are the first ones of more. Raises DataError for fewer than one example.
     """
