@@ -17,8 +17,9 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.12 is needed; none was found. Name one: make PYTHON=..."; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	@echo "Setting up $(VENV), once: PyTorch, MindSpore, MXNet and what they need. It takes some minutes and 5 GB."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
 # The same small net, from the same weights, briefly in all three frameworks: some minutes on two cores. With

@@ -43,7 +43,7 @@ class TorchNetwork:
             self.module, {name: self._for_training(layer) for name, layer in self.module.named_children()}
         )
         self.group: Group = Alone()
-        self.moving: dict[str, Tensor] = {}  # velocities, by the names of their parameters
+        self.velocity_tensors: dict[str, Tensor] = {}  # by the names of their parameters
         self._residents: list[tuple[NDArray[np.uint8], ResidentSplit]] = []
         self.restore(params, {})
 
@@ -79,7 +79,7 @@ class TorchNetwork:
         """By what `torch.optim.SGD` calls; the class would import torch.compile first, which takes a second."""
         parameters = dict(self.module.named_parameters())
         gradients: Any = [parameter.grad for parameter in parameters.values()]
-        velocities = [self.moving.get(name) for name in parameters]
+        velocities = [self.velocity_tensors.get(name) for name in parameters]
         sgd(
             list(parameters.values()),
             gradients,
@@ -91,22 +91,22 @@ class TorchNetwork:
             nesterov=False,
             maximize=False,
         )
-        self.moving = {name: v for name, v in zip(parameters, velocities, strict=True) if v is not None}
+        self.velocity_tensors = {name: v for name, v in zip(parameters, velocities, strict=True) if v is not None}
 
     def params(self) -> Params:
         return {name: _array(p) for name, p in self.module.named_parameters()}
 
     def velocities(self) -> Params:
-        return {name: _array(velocity) for name, velocity in self.moving.items()}
+        return {name: _array(velocity) for name, velocity in self.velocity_tensors.items()}
 
     def restore(self, params: Params, velocities: Params) -> None:
-        self.moving = {}
+        self.velocity_tensors = {}
         with torch.no_grad():
             for name, parameter in self.module.named_parameters():
                 parameter.copy_(torch.from_numpy(np.array(params[name], np.float32)))
                 if name in velocities:
-                    self.moving[name] = torch.empty_like(parameter)
-                    self.moving[name].copy_(torch.from_numpy(np.array(velocities[name], np.float32)))
+                    velocity = torch.from_numpy(np.array(velocities[name], np.float32))
+                    self.velocity_tensors[name] = torch.empty_like(parameter).copy_(velocity)
 
     def resident(
         self, images: NDArray[np.uint8], labels: Labels, resampling: tuple[Resampling | None, Resampling | None]

@@ -197,7 +197,7 @@ class ResidentSplit:
 
     def _share_velocities(self) -> None:
         """Go on from the network's velocities, and let it see ours; a graph's stay where they are in memory."""
-        theirs = self._network.moving
+        theirs = self._network.velocity_tensors
         for (name, _), velocity in zip(self._network.module.named_parameters(), self._velocities, strict=True):
             found = theirs.get(name)
             if found is None:
